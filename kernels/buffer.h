@@ -1,0 +1,58 @@
+// Owned memory: `Buffer` for what lives long, `Arena` for the activations of one step.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <initializer_list>
+#include <memory>
+#include <vector>
+
+#include "kernels/tensor.h"
+
+namespace longscan {
+
+/// Bytes of one device, 64-byte aligned (a cache line, an AVX-512 register), zeroed when made. Move-only.
+class Buffer {
+ public:
+  Buffer() = default;
+  /// Throws internal when `bytes` is negative, std::bad_alloc when there is no memory.
+  explicit Buffer(std::int64_t bytes);
+
+  std::byte* data() const { return data_.get(); }
+  std::int64_t bytes() const { return bytes_; }
+
+ private:
+  struct Free {
+    void operator()(std::byte* data) const;
+  };
+  std::unique_ptr<std::byte, Free> data_;
+  std::int64_t bytes_ = 0;
+};
+
+/// Hands out tensors one behind the other and takes them all back at once. The first step finds out how much is
+/// needed, in blocks; `rewind` then joins the blocks, so later steps of the same shape allocate nothing.
+class Arena {
+ public:
+  /// A dense tensor with undefined contents, valid until `rewind` or until a rewind to an earlier mark.
+  Tensor take(DType dtype, std::initializer_list<std::int64_t> shape);
+
+  /// A position to go back to. Tensors taken after it die with `rewind_to`.
+  struct Mark {
+    std::size_t block = 0;
+    std::int64_t used = 0;
+  };
+  Mark mark() const { return {block_, used_}; }
+  void rewind_to(Mark mark);
+  /// Takes everything back.
+  void rewind();
+
+  /// Bytes held now (also the most that was in use, rounded up to whole blocks).
+  std::int64_t bytes() const;
+
+ private:
+  std::vector<Buffer> blocks_;
+  std::size_t block_ = 0;
+  std::int64_t used_ = 0;
+};
+
+}  // namespace longscan

@@ -1,0 +1,71 @@
+// Operations that look at one number at a time.
+#pragma once
+
+#include "kernels/random.h"
+#include "kernels/tensor.h"
+
+namespace longscan {
+
+/// out = value, everywhere.
+struct Fill {
+  Tensor out;  ///< any shape, dense, f32 or f64
+  double value = 0;
+  void check() const;
+};
+
+/// out = a + b. `out` may be `a`.
+struct Add {
+  Tensor out;  ///< [rows, columns], f32 or f64; rows may have gaps between them
+  Tensor a;    ///< [rows, columns]
+  Tensor b;    ///< [rows, columns]
+  void check() const;
+};
+
+enum class ActivationKind { gelu, relu };
+
+/// out = f(in). gelu(x) = x * sigmoid(2u), u = sqrt(2/pi) (x + 0.044715 x^3): the tanh form of Hendrycks and Gimpel
+/// 2016. relu(x) = max(x, 0).
+struct Activation {
+  Tensor out;  ///< [rows, columns] dense, f32 or f64
+  Tensor in;   ///< [rows, columns] dense
+  ActivationKind kind = ActivationKind::gelu;
+  void check() const;
+};
+
+/// d_in = d_out * f'(in). `d_in` may be `d_out`.
+struct ActivationBackward {
+  Tensor d_in;   ///< [rows, columns] dense, f32 or f64
+  Tensor d_out;  ///< [rows, columns] dense
+  Tensor in;     ///< [rows, columns] dense
+  ActivationKind kind = ActivationKind::gelu;
+  void check() const;
+};
+
+/// out = silu(gate) * up with in = [gate, up], silu(x) = x * sigmoid(x) (Shazeer 2020, "GLU variants", eq. 6).
+struct SwiGlu {
+  Tensor out;  ///< [rows, hidden] dense, f32 or f64
+  Tensor in;   ///< [rows, 2 * hidden] dense
+  void check() const;
+};
+
+/// The gradient of SwiGlu with respect to gate and up.
+struct SwiGluBackward {
+  Tensor d_in;   ///< [rows, 2 * hidden] dense, f32 or f64; not the memory of `in`
+  Tensor d_out;  ///< [rows, hidden] dense
+  Tensor in;     ///< [rows, 2 * hidden] dense
+  void check() const;
+};
+
+/// out = in * m / (1 - rate), m = 0 with probability `rate`, else 1. Element (row, column) draws word (e mod 4) of
+/// Philox block e / 4 with e = (first_token + row) * columns + column, so a mask does not depend on the sharding.
+/// Its own backward. `out` may be `in`.
+struct Dropout {
+  Tensor out;  ///< [tokens, columns] dense, f32 or f64
+  Tensor in;   ///< [tokens, columns] dense
+  double rate = 0;  ///< in [0, 1)
+  RandomKey key;
+  std::int64_t first_token = 0;  ///< global index of row 0
+  void check() const;
+};
+
+}  // namespace longscan

@@ -1,0 +1,60 @@
+// Counter-based random numbers: Philox 4x32-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3").
+//
+// A number is a function of (seed, purpose, step, global index) and of nothing else, so it is the same on every
+// rank, for every sharding, and after a resume.
+#pragma once
+
+#include <array>
+#include <cmath>
+#include <cstdint>
+
+namespace longscan {
+
+/// What a random number is for; numbers of different purposes are independent.
+enum class RandomPurpose : std::uint32_t { initial_weight = 1, dropout = 2, shuffle = 3, sample = 4 };
+
+/// The key of a stream. `step` distinguishes uses of one purpose: a training step and layer, a parameter, an epoch.
+struct RandomKey {
+  std::uint64_t seed = 0;
+  RandomPurpose purpose = RandomPurpose::initial_weight;
+  std::uint64_t step = 0;
+};
+
+using RandomWords = std::array<std::uint32_t, 4>;
+
+/// The ten rounds of Philox 4x32; equal to Random123's philox4x32.
+constexpr RandomWords philox(RandomWords counter, std::uint32_t key0, std::uint32_t key1) {
+  for (int round = 0; round < 10; ++round) {
+    const std::uint64_t product0 = std::uint64_t{0xD2511F53} * counter[0];
+    const std::uint64_t product1 = std::uint64_t{0xCD9E8D57} * counter[2];
+    counter = {static_cast<std::uint32_t>(product1 >> 32) ^ counter[1] ^ key0,
+               static_cast<std::uint32_t>(product1),
+               static_cast<std::uint32_t>(product0 >> 32) ^ counter[3] ^ key1,
+               static_cast<std::uint32_t>(product0)};
+    key0 += 0x9E3779B9;
+    key1 += 0xBB67AE85;
+  }
+  return counter;
+}
+
+/// Four words for `index`: index and step fill the counter, the seed the key; the purpose is mixed into the key,
+/// since the counter has no bits left for it.
+constexpr RandomWords random_words(const RandomKey& key, std::uint64_t index) {
+  const auto low = [](std::uint64_t word) { return static_cast<std::uint32_t>(word); };
+  const auto high = [](std::uint64_t word) { return static_cast<std::uint32_t>(word >> 32); };
+  return philox({low(index), high(index), low(key.step), high(key.step)}, low(key.seed),
+                high(key.seed) ^ (static_cast<std::uint32_t>(key.purpose) * 0x9E3779B9u));
+}
+
+/// Uniform in (0, 1), never an end point.
+constexpr double uniform_from(std::uint32_t word) { return (word + 0.5) * 0x1p-32; }
+
+/// Standard normal for `index` (Box-Muller, computed in double).
+inline double random_normal(const RandomKey& key, std::uint64_t index) {
+  const RandomWords words = random_words(key, index);
+  constexpr double kTwoPi = 6.283185307179586476925286766559;
+  return std::sqrt(-2.0 * std::log(uniform_from(words[0]))) *
+         std::cos(kTwoPi * uniform_from(words[1]));
+}
+
+}  // namespace longscan

@@ -1,0 +1,23 @@
+// States of linear attention as a monoid: runs of tokens summed up, joined in a fixed order.
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/tensor.h"
+
+namespace longscan {
+
+/// out = carry (or 0 where absent) + the sum of runs[begin .. end). The runs are added in ascending order with
+/// `ascending`, else in descending order, after the carry: a prefix is folded from the first rank, a suffix from the
+/// last. The caller picks [begin, end) and the carry so that no document border lies between (keep = 0 cuts).
+struct FoldStates {
+  Tensor out;    ///< [count] f32 or f64; neither `runs` nor `carry`
+  Tensor runs;   ///< [runs, count] dense
+  Tensor carry;  ///< [count], or absent
+  std::int64_t begin = 0;
+  std::int64_t end = 0;
+  bool ascending = true;
+  void check() const;
+};
+
+}  // namespace longscan
