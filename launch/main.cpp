@@ -1,0 +1,2 @@
+// The program `longscan`.
+int main() { return 0; }
