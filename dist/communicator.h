@@ -1,6 +1,8 @@
-// A group of ranks and what they can do together. Ranks are threads of one process or processes under MPI.
+// A group of ranks and what they can do together. Ranks are threads of one process or processes
+// under MPI.
 //
-// Every function is a collective: all ranks of the group call it, in the same order, with the same sizes.
+// Every function is a collective: all ranks of the group call it, in the same order, with the same
+// sizes.
 #pragma once
 
 #include <cstdint>
@@ -10,11 +12,12 @@
 
 namespace longscan {
 
-/// What one rank has handed to collectives since the communicator was made, for benchmarks and the step line.
+/// What one rank has handed to collectives since the communicator was made, for benchmarks and the
+/// step line.
 struct Traffic {
   std::int64_t bytes = 0;  ///< bytes of this rank's own contributions
   std::int64_t calls = 0;
-  double seconds = 0;      ///< time spent inside collectives, waiting included
+  double seconds = 0;  ///< time spent inside collectives, waiting included
 };
 
 /// A collective under way. Destroying it without `wait` is an error of the caller.
@@ -32,15 +35,16 @@ class Communicator {
   virtual int rank() const = 0;
   virtual int size() const = 0;
 
-  /// Puts `bytes` bytes of every rank, in the order of ranks, into `all` (size() * bytes bytes). `mine` and `all` must
-  /// stay untouched until `wait`. bytes = 0 is allowed.
+  /// Puts `bytes` bytes of every rank, in the order of ranks, into `all` (size() * bytes bytes).
+  /// `mine` and `all` must stay untouched until `wait`. bytes = 0 is allowed.
   [[nodiscard]] virtual std::unique_ptr<Pending> start_all_gather(const void* mine, void* all,
                                                                   std::int64_t bytes) = 0;
   void all_gather(const void* mine, void* all, std::int64_t bytes) {
     start_all_gather(mine, all, bytes)->wait();
   }
 
-  /// Replaces a dense tensor (f32, f64 or i64) by its sum over the ranks; the same bits on every rank.
+  /// Replaces a dense tensor (f32, f64 or i64) by its sum over the ranks; the same bits on every
+  /// rank.
   virtual void all_reduce_sum(const Tensor& tensor) = 0;
 
   /// Replaces `bytes` bytes by those of rank `root`.

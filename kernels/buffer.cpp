@@ -11,19 +11,21 @@ namespace {
 constexpr std::int64_t kAlignment = 64;
 constexpr std::int64_t kSmallestBlock = std::int64_t{1} << 20;
 
-std::int64_t aligned(std::int64_t bytes) { return (bytes + kAlignment - 1) / kAlignment * kAlignment; }
+std::int64_t aligned(std::int64_t bytes) {
+  return (bytes + kAlignment - 1) / kAlignment * kAlignment;
+}
 }  // namespace
 
 Buffer::Buffer(std::int64_t bytes) : bytes_(bytes) {
   require(bytes >= 0, "Buffer.bytes", "is not negative");
   if (bytes == 0) return;
   const auto rounded = static_cast<std::size_t>(aligned(bytes));
-  data_.reset(static_cast<std::byte*>(::operator new(rounded, std::align_val_t{kAlignment})));
+  data_.reset(static_cast<std::byte*>(::operator new (rounded, std::align_val_t{kAlignment})));
   std::memset(data_.get(), 0, rounded);
 }
 
 void Buffer::Free::operator()(std::byte* data) const {
-  ::operator delete(data, std::align_val_t{kAlignment});
+  ::operator delete (data, std::align_val_t{kAlignment});
 }
 
 Tensor Arena::take(DType dtype, std::initializer_list<std::int64_t> shape) {

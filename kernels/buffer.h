@@ -11,7 +11,8 @@
 
 namespace longscan {
 
-/// Bytes of one device, 64-byte aligned (a cache line, an AVX-512 register), zeroed when made. Move-only.
+/// Bytes of one device, 64-byte aligned (a cache line, an AVX-512 register), zeroed when made.
+/// Move-only.
 class Buffer {
  public:
   Buffer() = default;
@@ -29,11 +30,13 @@ class Buffer {
   std::int64_t bytes_ = 0;
 };
 
-/// Hands out tensors one behind the other and takes them all back at once. The first step finds out how much is
-/// needed, in blocks; `rewind` then joins the blocks, so later steps of the same shape allocate nothing.
+/// Hands out tensors one behind the other and takes them all back at once. The first step finds out
+/// how much is needed, in blocks; `rewind` then joins the blocks, so later steps of the same shape
+/// allocate nothing.
 class Arena {
  public:
-  /// A dense tensor with undefined contents, valid until `rewind` or until a rewind to an earlier mark.
+  /// A dense tensor with undefined contents, valid until `rewind` or until a rewind to an earlier
+  /// mark.
   Tensor take(DType dtype, std::initializer_list<std::int64_t> shape);
 
   /// A position to go back to. Tensors taken after it die with `rewind_to`.

@@ -1,7 +1,8 @@
 // A device runs operations: `device.run(LayerNorm{.out = y, .in = x, ...})`.
 //
-// An operation is a struct declared once, with its formula, its shapes and a `check()` that is the contract for all
-// backends. Each backend has one `execute(Backend&, const Operation&)`; a forgotten one is a link error that names it.
+// An operation is a struct declared once, with its formula, its shapes and a `check()` that is the
+// contract for all backends. Each backend has one `execute(Backend&, const Operation&)`; a
+// forgotten one is a link error that names it.
 #pragma once
 
 #include <variant>

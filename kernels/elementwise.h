@@ -23,8 +23,8 @@ struct Add {
 
 enum class ActivationKind { gelu, relu };
 
-/// out = f(in). gelu(x) = x * sigmoid(2u), u = sqrt(2/pi) (x + 0.044715 x^3): the tanh form of Hendrycks and Gimpel
-/// 2016. relu(x) = max(x, 0).
+/// out = f(in). gelu(x) = x * sigmoid(2u), u = sqrt(2/pi) (x + 0.044715 x^3): the tanh form of
+/// Hendrycks and Gimpel 2016. relu(x) = max(x, 0).
 struct Activation {
   Tensor out;  ///< [rows, columns] dense, f32 or f64
   Tensor in;   ///< [rows, columns] dense
@@ -41,7 +41,8 @@ struct ActivationBackward {
   void check() const;
 };
 
-/// out = silu(gate) * up with in = [gate, up], silu(x) = x * sigmoid(x) (Shazeer 2020, "GLU variants", eq. 6).
+/// out = silu(gate) * up with in = [gate, up], silu(x) = x * sigmoid(x) (Shazeer 2020, "GLU
+/// variants", eq. 6).
 struct SwiGlu {
   Tensor out;  ///< [rows, hidden] dense, f32 or f64
   Tensor in;   ///< [rows, 2 * hidden] dense
@@ -56,12 +57,12 @@ struct SwiGluBackward {
   void check() const;
 };
 
-/// out = in * m / (1 - rate), m = 0 with probability `rate`, else 1. Element (row, column) draws word (e mod 4) of
-/// Philox block e / 4 with e = (first_token + row) * columns + column, so a mask does not depend on the sharding.
-/// Its own backward. `out` may be `in`.
+/// out = in * m / (1 - rate), m = 0 with probability `rate`, else 1. Element (row, column) draws
+/// word (e mod 4) of Philox block e / 4 with e = (first_token + row) * columns + column, so a mask
+/// does not depend on the sharding. Its own backward. `out` may be `in`.
 struct Dropout {
-  Tensor out;  ///< [tokens, columns] dense, f32 or f64
-  Tensor in;   ///< [tokens, columns] dense
+  Tensor out;       ///< [tokens, columns] dense, f32 or f64
+  Tensor in;        ///< [tokens, columns] dense
   double rate = 0;  ///< in [0, 1)
   RandomKey key;
   std::int64_t first_token = 0;  ///< global index of row 0

@@ -5,7 +5,8 @@
 
 namespace longscan {
 
-/// out[t] = table[index[t]], or out[t] += with `accumulate`. An index outside the table throws data, naming it.
+/// out[t] = table[index[t]], or out[t] += with `accumulate`. An index outside the table throws
+/// data, naming it.
 struct Embedding {
   Tensor out;    ///< [tokens, width] dense, f32 or f64
   Tensor table;  ///< [entries, width] dense
@@ -22,7 +23,8 @@ struct EmbeddingBackward {
   void check() const;
 };
 
-/// out[t, 2i] += sin(p / 10000^(2i/width)), out[t, 2i+1] += cos(same), p = position[t] (Vaswani et al. 2017, 3.5).
+/// out[t, 2i] += sin(p / 10000^(2i/width)), out[t, 2i+1] += cos(same), p = position[t] (Vaswani et
+/// al. 2017, 3.5).
 struct SinusoidalPositions {
   Tensor out;       ///< [tokens, width] dense, f32 or f64; width even
   Tensor position;  ///< [tokens] i64
@@ -37,8 +39,8 @@ struct RotaryTable {
   void check() const;
 };
 
-/// Turns the pairs (x[i], x[i + dim/2]) by their angle, in place (Su et al. 2021, eq. 34, halves instead of
-/// neighbours). `inverse` turns back, which is the gradient.
+/// Turns the pairs (x[i], x[i + dim/2]) by their angle, in place (Su et al. 2021, eq. 34, halves
+/// instead of neighbours). `inverse` turns back, which is the gradient.
 struct Rotary {
   Tensor x;      ///< [tokens, heads, dim], f32 or f64; gaps between tokens allowed
   Tensor table;  ///< [tokens, dim] of RotaryTable

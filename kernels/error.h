@@ -12,25 +12,33 @@ namespace longscan {
 
 enum class ErrorKind { usage, data, missing, internal, io, stopped };
 
-/// Exit status the program gives an error of this kind (the numbers of sysexits.h; 75 asks to be resumed).
+/// Exit status the program gives an error of this kind (the numbers of sysexits.h; 75 asks to be
+/// resumed).
 constexpr int exit_code(ErrorKind kind) {
   switch (kind) {
-    case ErrorKind::usage: return 64;
-    case ErrorKind::data: return 65;
-    case ErrorKind::missing: return 66;
-    case ErrorKind::internal: return 70;
-    case ErrorKind::io: return 74;
-    case ErrorKind::stopped: return 75;
+    case ErrorKind::usage:
+      return 64;
+    case ErrorKind::data:
+      return 65;
+    case ErrorKind::missing:
+      return 66;
+    case ErrorKind::internal:
+      return 70;
+    case ErrorKind::io:
+      return 74;
+    case ErrorKind::stopped:
+      return 75;
   }
   return 70;
 }
 
 /// The parts of an error message; printed as `where: what, why, hint`.
 struct ErrorText {
-  std::string what;   ///< what cannot be done or is wrong: "letter '4' is not an amino acid"
-  std::string why;    ///< the reason or the rule that was broken
-  std::string hint;   ///< what the user can do; may be empty
-  std::string where;  ///< FILE:LINE[:COLUMN] of the input at fault; empty: the line of source that throws
+  std::string what;  ///< what cannot be done or is wrong: "letter '4' is not an amino acid"
+  std::string why;   ///< the reason or the rule that was broken
+  std::string hint;  ///< what the user can do; may be empty
+  std::string
+      where;  ///< FILE:LINE[:COLUMN] of the input at fault; empty: the line of source that throws
 };
 
 class Error : public std::runtime_error {

@@ -5,6 +5,8 @@
 
 namespace longscan {
 
+class Cpu;
+
 /// out = op(a) op(b), or out += with `accumulate`; op transposes where its flag says so.
 struct MatMul {
   Tensor out;  ///< [m, n], f32 or f64; rows of all operands may have gaps between them
@@ -15,6 +17,7 @@ struct MatMul {
   bool accumulate = false;
   void check() const;
 };
+void execute(Cpu&, const MatMul&);
 
 /// out = in weight^T + bias.
 struct Linear {
@@ -24,8 +27,10 @@ struct Linear {
   Tensor bias;    ///< [outputs], or absent
   void check() const;
 };
+void execute(Cpu&, const Linear&);
 
-/// d_weight += d_out^T in; d_bias += the column sums of d_out. (The gradient of `in` is MatMul{d_in, d_out, weight}.)
+/// d_weight += d_out^T in; d_bias += the column sums of d_out. (The gradient of `in` is
+/// MatMul{d_in, d_out, weight}.)
 struct LinearBackwardWeight {
   Tensor d_weight;  ///< [outputs, inputs]
   Tensor d_bias;    ///< [outputs], or absent
@@ -33,5 +38,6 @@ struct LinearBackwardWeight {
   Tensor in;        ///< [tokens, inputs]; rows may have gaps between them
   void check() const;
 };
+void execute(Cpu&, const LinearBackwardWeight&);
 
 }  // namespace longscan

@@ -5,10 +5,11 @@
 
 namespace longscan {
 
-/// For each row with target >= 0: totals[0] += -log softmax(logits)[target], totals[1] += 1 if the largest logit (the
-/// first of equals) is the target's, totals[2] += 1. Rows with target < 0 count nothing and have no gradient.
-/// With `gradient`, `logits` is replaced by the gradient of the SUM of losses: softmax(logits) - onehot(target).
-/// A target beyond the vocabulary throws data. Row sums are added up in double, in the order of rows.
+/// For each row with target >= 0: totals[0] += -log softmax(logits)[target], totals[1] += 1 if the
+/// largest logit (the first of equals) is the target's, totals[2] += 1. Rows with target < 0 count
+/// nothing and have no gradient. With `gradient`, `logits` is replaced by the gradient of the SUM
+/// of losses: softmax(logits) - onehot(target). A target beyond the vocabulary throws data. Row
+/// sums are added up in double, in the order of rows.
 struct CrossEntropy {
   Tensor totals;   ///< [3] f64, added to
   Tensor logits;   ///< [tokens, vocabulary] dense, f32 or f64

@@ -7,12 +7,13 @@ namespace longscan {
 
 /// With a bias (LayerNorm, Ba et al. 2016): out = (in - mean) * rstd * weight + bias,
 /// rstd = 1 / sqrt(mean((in - mean)^2) + epsilon).
-/// Without (RMSNorm, Zhang and Sennrich 2019): out = in * rstd * weight, rstd = 1 / sqrt(mean(in^2) + epsilon).
+/// Without (RMSNorm, Zhang and Sennrich 2019): out = in * rstd * weight, rstd = 1 / sqrt(mean(in^2)
+/// + epsilon).
 struct Normalize {
-  Tensor out;   ///< [tokens, width] dense, f32 or f64
-  Tensor rstd;  ///< [tokens], kept for backward
-  Tensor mean;  ///< [tokens], kept for backward; absent without a bias
-  Tensor in;    ///< [tokens, width] dense
+  Tensor out;     ///< [tokens, width] dense, f32 or f64
+  Tensor rstd;    ///< [tokens], kept for backward
+  Tensor mean;    ///< [tokens], kept for backward; absent without a bias
+  Tensor in;      ///< [tokens, width] dense
   Tensor weight;  ///< [width]
   Tensor bias;    ///< [width]; absent: RMSNorm
   double epsilon = 1e-5;

@@ -16,7 +16,8 @@ struct SumOfSquares {
 
 /// AdamW (Loshchilov and Hutter 2019, algorithm 2), with g = gradient * gradient_scale:
 /// m = beta1 m + (1 - beta1) g; v = beta2 v + (1 - beta2) g^2;
-/// p -= learning_rate * (m / (1 - beta1^step) / (sqrt(v / (1 - beta2^step)) + epsilon) + weight_decay * p).
+/// p -= learning_rate * (m / (1 - beta1^step) / (sqrt(v / (1 - beta2^step)) + epsilon) +
+/// weight_decay * p).
 struct AdamW {
   Tensor parameter;      ///< [count] f32 or f64
   Tensor first_moment;   ///< [count]

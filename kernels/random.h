@@ -1,7 +1,8 @@
-// Counter-based random numbers: Philox 4x32-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3").
+// Counter-based random numbers: Philox 4x32-10 (Salmon et al. 2011, "Parallel random numbers: as
+// easy as 1, 2, 3").
 //
-// A number is a function of (seed, purpose, step, global index) and of nothing else, so it is the same on every
-// rank, for every sharding, and after a resume.
+// A number is a function of (seed, purpose, step, global index) and of nothing else, so it is the
+// same on every rank, for every sharding, and after a resume.
 #pragma once
 
 #include <array>
@@ -11,9 +12,15 @@
 namespace longscan {
 
 /// What a random number is for; numbers of different purposes are independent.
-enum class RandomPurpose : std::uint32_t { initial_weight = 1, dropout = 2, shuffle = 3, sample = 4 };
+enum class RandomPurpose : std::uint32_t {
+  initial_weight = 1,
+  dropout = 2,
+  shuffle = 3,
+  sample = 4
+};
 
-/// The key of a stream. `step` distinguishes uses of one purpose: a training step and layer, a parameter, an epoch.
+/// The key of a stream. `step` distinguishes uses of one purpose: a training step and layer, a
+/// parameter, an epoch.
 struct RandomKey {
   std::uint64_t seed = 0;
   RandomPurpose purpose = RandomPurpose::initial_weight;
@@ -37,8 +44,8 @@ constexpr RandomWords philox(RandomWords counter, std::uint32_t key0, std::uint3
   return counter;
 }
 
-/// Four words for `index`: index and step fill the counter, the seed the key; the purpose is mixed into the key,
-/// since the counter has no bits left for it.
+/// Four words for `index`: index and step fill the counter, the seed the key; the purpose is mixed
+/// into the key, since the counter has no bits left for it.
 constexpr RandomWords random_words(const RandomKey& key, std::uint64_t index) {
   const auto low = [](std::uint64_t word) { return static_cast<std::uint32_t>(word); };
   const auto high = [](std::uint64_t word) { return static_cast<std::uint32_t>(word >> 32); };
@@ -47,7 +54,9 @@ constexpr RandomWords random_words(const RandomKey& key, std::uint64_t index) {
 }
 
 /// Uniform in (0, 1), never an end point.
-constexpr double uniform_from(std::uint32_t word) { return (word + 0.5) * 0x1p-32; }
+constexpr double uniform_from(std::uint32_t word) {
+  return (word + 0.5) * 0x1p-32;
+}
 
 /// Standard normal for `index` (Box-Muller, computed in double).
 inline double random_normal(const RandomKey& key, std::uint64_t index) {

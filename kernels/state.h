@@ -7,9 +7,10 @@
 
 namespace longscan {
 
-/// out = carry (or 0 where absent) + the sum of runs[begin .. end). The runs are added in ascending order with
-/// `ascending`, else in descending order, after the carry: a prefix is folded from the first rank, a suffix from the
-/// last. The caller picks [begin, end) and the carry so that no document border lies between (keep = 0 cuts).
+/// out = carry (or 0 where absent) + the sum of runs[begin .. end). The runs are added in ascending
+/// order with `ascending`, else in descending order, after the carry: a prefix is folded from the
+/// first rank, a suffix from the last. The caller picks [begin, end) and the carry so that no
+/// document border lies between (keep = 0 cuts).
 struct FoldStates {
   Tensor out;    ///< [count] f32 or f64; neither `runs` nor `carry`
   Tensor runs;   ///< [runs, count] dense

@@ -9,17 +9,23 @@ namespace longscan {
 
 const char* name_of(DType dtype) {
   switch (dtype) {
-    case DType::f32: return "f32";
-    case DType::f64: return "f64";
-    case DType::i32: return "i32";
-    case DType::i64: return "i64";
-    case DType::u8: return "u8";
+    case DType::f32:
+      return "f32";
+    case DType::f64:
+      return "f64";
+    case DType::i32:
+      return "i32";
+    case DType::i64:
+      return "i64";
+    case DType::u8:
+      return "u8";
   }
   return "unknown";
 }
 
 Tensor Tensor::dense(void* data, DType dtype, std::initializer_list<std::int64_t> shape) {
-  require(shape.size() >= 1 && shape.size() <= kMaxRank, "Tensor.shape", "has one to three dimensions");
+  require(shape.size() >= 1 && shape.size() <= kMaxRank, "Tensor.shape",
+          "has one to three dimensions");
   Tensor tensor{.data = data, .dtype = dtype, .rank = static_cast<std::int32_t>(shape.size())};
   int dimension = 0;
   for (const std::int64_t extent : shape) tensor.shape[dimension++] = extent;
@@ -48,7 +54,8 @@ bool Tensor::is_dense() const {
 }
 
 static Tensor shifted(Tensor tensor, std::int64_t elements) {
-  if (elements != 0) tensor.data = static_cast<char*>(tensor.data) + elements * size_of(tensor.dtype);
+  if (elements != 0)
+    tensor.data = static_cast<char*>(tensor.data) + elements * size_of(tensor.dtype);
   return tensor;
 }
 
@@ -129,8 +136,9 @@ void require_dtype(const char* operand, const Tensor& tensor, DType dtype) {
 
 void require_dense(const char* operand, const Tensor& tensor) {
   if (tensor.is_dense()) return;
-  throw Error(ErrorKind::internal, {.what = fmt::format("{} is {} with gaps", operand, describe(tensor)),
-                                    .why = "the contract is a dense tensor"});
+  throw Error(ErrorKind::internal,
+              {.what = fmt::format("{} is {} with gaps", operand, describe(tensor)),
+               .why = "the contract is a dense tensor"});
 }
 
 void require(bool condition, const char* operand, const char* rule) {

@@ -35,19 +35,24 @@ struct DTypeOf<std::uint8_t> {
 /// Bytes of one element.
 constexpr std::int64_t size_of(DType dtype) {
   switch (dtype) {
-    case DType::f32: return 4;
-    case DType::f64: return 8;
-    case DType::i32: return 4;
-    case DType::i64: return 8;
-    case DType::u8: return 1;
+    case DType::f32:
+      return 4;
+    case DType::f64:
+      return 8;
+    case DType::i32:
+      return 4;
+    case DType::i64:
+      return 8;
+    case DType::u8:
+      return 1;
   }
   return 0;
 }
 
 const char* name_of(DType dtype);
 
-/// Up to three dimensions; the last one is contiguous (stride 1). Strides count elements. A default Tensor is
-/// absent: optional operands of an operation are left so.
+/// Up to three dimensions; the last one is contiguous (stride 1). Strides count elements. A default
+/// Tensor is absent: optional operands of an operation are left so.
 struct Tensor {
   static constexpr int kMaxRank = 3;
 
@@ -85,8 +90,8 @@ struct Tensor {
 /// "f32[2048, 4, 64]", for messages.
 std::string describe(const Tensor& tensor);
 
-/// Contract checks of the operations. Each throws `internal` naming the operand ("LayerNorm.weight"), what it is
-/// and what it should be.
+/// Contract checks of the operations. Each throws `internal` naming the operand
+/// ("LayerNorm.weight"), what it is and what it should be.
 void require_shape(const char* operand, const Tensor& tensor,
                    std::initializer_list<std::int64_t> shape);
 void require_dtype(const char* operand, const Tensor& tensor, DType dtype);

@@ -8,7 +8,8 @@
 namespace longscan {
 
 Cpu::Cpu(int threads)
-    : pool_(std::make_unique<ThreadPool>(threads)), scratch_(static_cast<std::size_t>(threads) + 1) {
+    : pool_(std::make_unique<ThreadPool>(threads)),
+      scratch_(static_cast<std::size_t>(threads) + 1) {
   blas::use_calling_thread_only();
 }
 
@@ -20,8 +21,12 @@ std::byte* Cpu::grown(Buffer& buffer, std::int64_t bytes) {
 namespace blas {
 
 namespace {
-CBLAS_TRANSPOSE flag(bool transpose) { return transpose ? CblasTrans : CblasNoTrans; }
-int narrow(std::int64_t extent) { return static_cast<int>(extent); }
+CBLAS_TRANSPOSE flag(bool transpose) {
+  return transpose ? CblasTrans : CblasNoTrans;
+}
+int narrow(std::int64_t extent) {
+  return static_cast<int>(extent);
+}
 }  // namespace
 
 void gemm(bool transpose_a, bool transpose_b, std::int64_t m, std::int64_t n, std::int64_t k,
@@ -38,7 +43,9 @@ void gemm(bool transpose_a, bool transpose_b, std::int64_t m, std::int64_t n, st
               alpha, a, narrow(lda), b, narrow(ldb), beta, c, narrow(ldc));
 }
 
-void use_calling_thread_only() { openblas_set_num_threads(1); }
+void use_calling_thread_only() {
+  openblas_set_num_threads(1);
+}
 
 }  // namespace blas
 

@@ -13,7 +13,8 @@ namespace longscan {
 
 class Cpu {
  public:
-  /// `threads` at least one. Sets the BLAS library to one thread: the loops here are what is parallel.
+  /// `threads` at least one. Sets the BLAS library to one thread: the loops here are what is
+  /// parallel.
   explicit Cpu(int threads);
 
   int threads() const { return pool_->threads(); }
@@ -24,8 +25,8 @@ class Cpu {
     pool_->for_each(count, body);
   }
 
-  /// Cuts [0, count) into blocks of `block` and calls `body(begin, end, thread)` for each, in parallel. The cuts do
-  /// not depend on the number of threads, so neither do sums over a block.
+  /// Cuts [0, count) into blocks of `block` and calls `body(begin, end, thread)` for each, in
+  /// parallel. The cuts do not depend on the number of threads, so neither do sums over a block.
   template <class Body>
   void for_blocks(std::int64_t count, std::int64_t block, const Body& body) {
     pool_->for_each((count + block - 1) / block, [&](std::int64_t index, int thread) {
@@ -33,12 +34,14 @@ class Cpu {
     });
   }
 
-  /// Scratch memory of one thread, kept from call to call and grown when needed. Contents are undefined.
+  /// Scratch memory of one thread, kept from call to call and grown when needed. Contents are
+  /// undefined.
   template <class T>
   T* scratch(int thread, std::int64_t count) {
     return reinterpret_cast<T*>(grown(scratch_[thread], count * sizeof(T)));
   }
-  /// Scratch memory that all threads of one operation share; to be asked for before the parallel loop.
+  /// Scratch memory that all threads of one operation share; to be asked for before the parallel
+  /// loop.
   template <class T>
   T* shared_scratch(std::int64_t count) {
     return reinterpret_cast<T*>(grown(scratch_.back(), count * sizeof(T)));

@@ -11,8 +11,8 @@ namespace longscan {
 
 namespace {
 
-// Operations follow each other within microseconds, so a short spin saves most sleeps; a longer one would take time
-// from other ranks where there are more ranks than cores.
+// Operations follow each other within microseconds, so a short spin saves most sleeps; a longer one
+// would take time from other ranks where there are more ranks than cores.
 constexpr int kSpins = 2000;
 
 template <class Done>
@@ -40,8 +40,7 @@ ThreadPool::~ThreadPool() {
   for (std::thread& worker : workers_) worker.join();
 }
 
-void ThreadPool::for_each(std::int64_t count,
-                          const std::function<void(std::int64_t, int)>& body) {
+void ThreadPool::for_each(std::int64_t count, const std::function<void(std::int64_t, int)>& body) {
   if (workers_.empty() || count <= 1) {
     for (std::int64_t index = 0; index < count; ++index) body(index, 0);
     return;

@@ -11,8 +11,8 @@
 
 namespace longscan {
 
-/// `threads - 1` workers and the caller. One loop at a time; not for nested use. Which thread runs which iteration
-/// is not fixed, so an iteration must not depend on it (scratch memory excepted).
+/// `threads - 1` workers and the caller. One loop at a time; not for nested use. Which thread runs
+/// which iteration is not fixed, so an iteration must not depend on it (scratch memory excepted).
 class ThreadPool {
  public:
   explicit ThreadPool(int threads);
@@ -22,8 +22,8 @@ class ThreadPool {
 
   int threads() const { return static_cast<int>(workers_.size()) + 1; }
 
-  /// Calls `body(index, thread)` for every index in [0, count), `thread` in [0, threads()). Returns when all are done;
-  /// the first exception of a body is thrown here.
+  /// Calls `body(index, thread)` for every index in [0, count), `thread` in [0, threads()). Returns
+  /// when all are done; the first exception of a body is thrown here.
   void for_each(std::int64_t count, const std::function<void(std::int64_t, int)>& body);
 
  private:

@@ -1,0 +1,78 @@
+// Elementary functions without branches, so that the compiler turns a loop over them into vector
+// instructions.
+//
+// Call them in loops marked `#pragma omp simd` (with a reduction clause where there is a sum or
+// maximum). They are always inlined: a copy of its own would be compiled once per translation unit
+// with that unit's instruction set, and the linker would keep any one of them.
+#pragma once
+
+#include <bit>
+#include <cmath>
+#include <cstdint>
+
+namespace longscan::vector_math {
+
+/// e^x to 2 ulp over the whole range: 0 below -103.98, denormals between there and -87.3, infinity
+/// above 88.73, NaN of NaN. With n = round(x / ln 2) and r = x - n ln 2 it is e^r 2^n, where e^r is
+/// a polynomial (Moshier's Cephes, expf).
+[[gnu::always_inline]] inline float exp(float x) {
+  // Beyond these bounds 0 and infinity come out by themselves; the comparisons let NaN through.
+  x = x < -105.0f ? -105.0f : x;
+  x = x > 90.0f ? 90.0f : x;
+  // Adding 1.5 * 2^23 rounds to an integer and leaves it in the low bits of the sum.
+  constexpr float kRounder = 12582912.0f;
+  const float rounded = x * 1.44269504088896341f + kRounder;
+  const float n = rounded - kRounder;
+  const std::uint32_t exponent =
+      std::bit_cast<std::uint32_t>(rounded) - std::bit_cast<std::uint32_t>(kRounder);
+  // ln 2 in two parts, the first with so few bits that n times it is exact.
+  float r = x - n * 0.693359375f;
+  r = r - n * -2.12194440e-4f;
+  float p = 1.9875691500e-4f;
+  p = p * r + 1.3981999507e-3f;
+  p = p * r + 8.3334519073e-3f;
+  p = p * r + 4.1665795894e-2f;
+  p = p * r + 1.6666665459e-1f;
+  p = p * r + 5.0000001201e-1f;
+  p = p * (r * r) + r + 1.0f;
+  // 2^n in two factors, since n reaches beyond the exponents of normal numbers on both sides.
+  const std::uint32_t half = static_cast<std::uint32_t>(static_cast<std::int32_t>(exponent) >> 1);
+  const float scale1 = std::bit_cast<float>((half + 127u) << 23);
+  const float scale2 = std::bit_cast<float>((exponent - half + 127u) << 23);
+  return p * scale1 * scale2;
+}
+[[gnu::always_inline]] inline double exp(double x) {
+  return std::exp(x);
+}
+
+/// 1 / (1 + e^-x).
+template <class T>
+[[gnu::always_inline]] inline T sigmoid(T x) {
+  return T(1) / (T(1) + exp(-x));
+}
+
+/// The larger, `b` where either is NaN: one instruction, unlike std::fmax.
+template <class T>
+[[gnu::always_inline]] inline T larger(T a, T b) {
+  return a > b ? a : b;
+}
+
+/// gelu in the tanh form, written with a sigmoid: gelu(x) = x s, s = sigmoid(2u), u = sqrt(2/pi) (x
+/// + 0.044715 x^3).
+template <class T>
+struct Gelu {
+  static constexpr T kScale = T(1.5957691216057307117597842397375);  // 2 sqrt(2/pi)
+  static constexpr T kCubic = T(0.044715);
+
+  [[gnu::always_inline]] static T value(T x) {
+    return x * sigmoid(kScale * (x + kCubic * x * x * x));
+  }
+  /// gelu'(x) = s + x s (1 - s) d(2u)/dx.
+  [[gnu::always_inline]] static T derivative(T x) {
+    const T square = x * x;
+    const T s = sigmoid(kScale * (x + kCubic * square * x));
+    return s + x * s * (T(1) - s) * kScale * (T(1) + T(3) * kCubic * square);
+  }
+};
+
+}  // namespace longscan::vector_math
