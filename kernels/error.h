@@ -34,11 +34,11 @@ constexpr int exit_code(ErrorKind kind) {
 
 /// The parts of an error message; printed as `where: what, why, hint`.
 struct ErrorText {
-  std::string what;  ///< what cannot be done or is wrong: "letter '4' is not an amino acid"
-  std::string why;   ///< the reason or the rule that was broken
-  std::string hint;  ///< what the user can do; may be empty
-  std::string
-      where;  ///< FILE:LINE[:COLUMN] of the input at fault; empty: the line of source that throws
+  std::string what{};  ///< what cannot be done or is wrong: "letter '4' is not an amino acid"
+  std::string why{};   ///< the reason or the rule that was broken
+  std::string hint{};  ///< what the user can do; may be empty
+  /// FILE:LINE[:COLUMN] of the input at fault; empty: the line of source that throws.
+  std::string where{};
 };
 
 class Error : public std::runtime_error {
