@@ -1,6 +1,8 @@
 // Workers wait for a new round, take indices from a shared counter, and report back.
 #include "kernels/cpu/thread_pool.h"
 
+#include <utility>
+
 #if defined(__x86_64__)
 #include <immintrin.h>
 #endif
