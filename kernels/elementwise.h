@@ -6,12 +6,15 @@
 
 namespace longscan {
 
+class Cpu;
+
 /// out = value, everywhere.
 struct Fill {
   Tensor out;  ///< any shape, dense, f32 or f64
   double value = 0;
   void check() const;
 };
+void execute(Cpu&, const Fill&);
 
 /// out = a + b. `out` may be `a`.
 struct Add {
@@ -20,6 +23,7 @@ struct Add {
   Tensor b;    ///< [rows, columns]
   void check() const;
 };
+void execute(Cpu&, const Add&);
 
 enum class ActivationKind { gelu, relu };
 
@@ -31,6 +35,7 @@ struct Activation {
   ActivationKind kind = ActivationKind::gelu;
   void check() const;
 };
+void execute(Cpu&, const Activation&);
 
 /// d_in = d_out * f'(in). `d_in` may be `d_out`.
 struct ActivationBackward {
@@ -40,6 +45,7 @@ struct ActivationBackward {
   ActivationKind kind = ActivationKind::gelu;
   void check() const;
 };
+void execute(Cpu&, const ActivationBackward&);
 
 /// out = silu(gate) * up with in = [gate, up], silu(x) = x * sigmoid(x) (Shazeer 2020, "GLU
 /// variants", eq. 6).
@@ -48,6 +54,7 @@ struct SwiGlu {
   Tensor in;   ///< [rows, 2 * hidden] dense
   void check() const;
 };
+void execute(Cpu&, const SwiGlu&);
 
 /// The gradient of SwiGlu with respect to gate and up.
 struct SwiGluBackward {
@@ -56,6 +63,7 @@ struct SwiGluBackward {
   Tensor in;     ///< [rows, 2 * hidden] dense
   void check() const;
 };
+void execute(Cpu&, const SwiGluBackward&);
 
 /// out = in * m / (1 - rate), m = 0 with probability `rate`, else 1. Element (row, column) draws
 /// word (e mod 4) of Philox block e / 4 with e = (first_token + row) * columns + column, so a mask
@@ -68,5 +76,6 @@ struct Dropout {
   std::int64_t first_token = 0;  ///< global index of row 0
   void check() const;
 };
+void execute(Cpu&, const Dropout&);
 
 }  // namespace longscan

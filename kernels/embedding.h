@@ -5,6 +5,8 @@
 
 namespace longscan {
 
+class Cpu;
+
 /// out[t] = table[index[t]], or out[t] += with `accumulate`. An index outside the table throws
 /// data, naming it.
 struct Embedding {
@@ -14,6 +16,7 @@ struct Embedding {
   bool accumulate = false;
   void check() const;
 };
+void execute(Cpu&, const Embedding&);
 
 /// d_table[index[t]] += d_out[t], in the order of tokens whatever the number of threads.
 struct EmbeddingBackward {
@@ -22,6 +25,7 @@ struct EmbeddingBackward {
   Tensor index;    ///< [tokens] i32 or i64
   void check() const;
 };
+void execute(Cpu&, const EmbeddingBackward&);
 
 /// out[t, 2i] += sin(p / 10000^(2i/width)), out[t, 2i+1] += cos(same), p = position[t] (Vaswani et
 /// al. 2017, 3.5).
@@ -30,6 +34,7 @@ struct SinusoidalPositions {
   Tensor position;  ///< [tokens] i64
   void check() const;
 };
+void execute(Cpu&, const SinusoidalPositions&);
 
 /// The cosines and sines that `Rotary` uses, once for all layers: with a = p / 10000^(2i/dim),
 /// table[t, i] = cos a and table[t, dim/2 + i] = sin a, computed in double.
@@ -38,6 +43,7 @@ struct RotaryTable {
   Tensor position;  ///< [tokens] i64
   void check() const;
 };
+void execute(Cpu&, const RotaryTable&);
 
 /// Turns the pairs (x[i], x[i + dim/2]) by their angle, in place (Su et al. 2021, eq. 34, halves
 /// instead of neighbours). `inverse` turns back, which is the gradient.
@@ -47,5 +53,6 @@ struct Rotary {
   bool inverse = false;
   void check() const;
 };
+void execute(Cpu&, const Rotary&);
 
 }  // namespace longscan

@@ -5,6 +5,8 @@
 
 namespace longscan {
 
+class Cpu;
+
 /// For each row with target >= 0: totals[0] += -log softmax(logits)[target], totals[1] += 1 if the
 /// largest logit (the first of equals) is the target's, totals[2] += 1. Rows with target < 0 count
 /// nothing and have no gradient. With `gradient`, `logits` is replaced by the gradient of the SUM
@@ -17,5 +19,6 @@ struct CrossEntropy {
   bool gradient = true;
   void check() const;
 };
+void execute(Cpu&, const CrossEntropy&);
 
 }  // namespace longscan

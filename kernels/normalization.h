@@ -5,6 +5,8 @@
 
 namespace longscan {
 
+class Cpu;
+
 /// With a bias (LayerNorm, Ba et al. 2016): out = (in - mean) * rstd * weight + bias,
 /// rstd = 1 / sqrt(mean((in - mean)^2) + epsilon).
 /// Without (RMSNorm, Zhang and Sennrich 2019): out = in * rstd * weight, rstd = 1 / sqrt(mean(in^2)
@@ -19,6 +21,7 @@ struct Normalize {
   double epsilon = 1e-5;
   void check() const;
 };
+void execute(Cpu&, const Normalize&);
 
 /// d_in += the gradient with respect to `in`; d_weight and d_bias are added to.
 struct NormalizeBackward {
@@ -32,5 +35,6 @@ struct NormalizeBackward {
   Tensor mean;      ///< [tokens]; absent: RMSNorm
   void check() const;
 };
+void execute(Cpu&, const NormalizeBackward&);
 
 }  // namespace longscan

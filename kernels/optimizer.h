@@ -7,12 +7,15 @@
 
 namespace longscan {
 
+class Cpu;
+
 /// out[0] += sum of in^2, in double, in blocks that do not depend on the number of threads.
 struct SumOfSquares {
   Tensor out;  ///< [1] f64
   Tensor in;   ///< [count] f32 or f64
   void check() const;
 };
+void execute(Cpu&, const SumOfSquares&);
 
 /// AdamW (Loshchilov and Hutter 2019, algorithm 2), with g = gradient * gradient_scale:
 /// m = beta1 m + (1 - beta1) g; v = beta2 v + (1 - beta2) g^2;
@@ -32,5 +35,6 @@ struct AdamW {
   std::int64_t step = 1;  ///< counts from 1
   void check() const;
 };
+void execute(Cpu&, const AdamW&);
 
 }  // namespace longscan

@@ -29,28 +29,41 @@ struct RandomKey {
 
 using RandomWords = std::array<std::uint32_t, 4>;
 
+// Multipliers of the counter words and increments of the key words (Salmon et al. 2011, table 2).
+inline constexpr std::uint64_t kPhiloxMultiplier0 = 0xD2511F53;
+inline constexpr std::uint64_t kPhiloxMultiplier1 = 0xCD9E8D57;
+inline constexpr std::uint32_t kPhiloxWeyl0 = 0x9E3779B9;
+inline constexpr std::uint32_t kPhiloxWeyl1 = 0xBB67AE85;
+
 /// The ten rounds of Philox 4x32; equal to Random123's philox4x32.
 constexpr RandomWords philox(RandomWords counter, std::uint32_t key0, std::uint32_t key1) {
   for (int round = 0; round < 10; ++round) {
-    const std::uint64_t product0 = std::uint64_t{0xD2511F53} * counter[0];
-    const std::uint64_t product1 = std::uint64_t{0xCD9E8D57} * counter[2];
+    const std::uint64_t product0 = kPhiloxMultiplier0 * counter[0];
+    const std::uint64_t product1 = kPhiloxMultiplier1 * counter[2];
     counter = {static_cast<std::uint32_t>(product1 >> 32) ^ counter[1] ^ key0,
                static_cast<std::uint32_t>(product1),
                static_cast<std::uint32_t>(product0 >> 32) ^ counter[3] ^ key1,
                static_cast<std::uint32_t>(product0)};
-    key0 += 0x9E3779B9;
-    key1 += 0xBB67AE85;
+    key0 += kPhiloxWeyl0;
+    key1 += kPhiloxWeyl1;
   }
   return counter;
 }
 
-/// Four words for `index`: index and step fill the counter, the seed the key; the purpose is mixed
-/// into the key, since the counter has no bits left for it.
+/// The two words of a key: the seed, with the purpose mixed in, since the counter has no bits left
+/// for it.
+constexpr std::array<std::uint32_t, 2> philox_key(const RandomKey& key) {
+  const std::uint32_t purpose = static_cast<std::uint32_t>(key.purpose) * 0x9E3779B9u;
+  return {static_cast<std::uint32_t>(key.seed),
+          static_cast<std::uint32_t>(key.seed >> 32) ^ purpose};
+}
+
+/// Four words for `index`: index and step fill the counter.
 constexpr RandomWords random_words(const RandomKey& key, std::uint64_t index) {
   const auto low = [](std::uint64_t word) { return static_cast<std::uint32_t>(word); };
   const auto high = [](std::uint64_t word) { return static_cast<std::uint32_t>(word >> 32); };
-  return philox({low(index), high(index), low(key.step), high(key.step)}, low(key.seed),
-                high(key.seed) ^ (static_cast<std::uint32_t>(key.purpose) * 0x9E3779B9u));
+  const auto [key0, key1] = philox_key(key);
+  return philox({low(index), high(index), low(key.step), high(key.step)}, key0, key1);
 }
 
 /// Uniform in (0, 1), never an end point.

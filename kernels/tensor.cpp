@@ -141,6 +141,19 @@ void require_dense(const char* operand, const Tensor& tensor) {
                .why = "the contract is a dense tensor"});
 }
 
+void require_float(const char* operand, const Tensor& tensor) {
+  if (tensor.dtype == DType::f32 || tensor.dtype == DType::f64) return;
+  throw Error(ErrorKind::internal, {.what = fmt::format("{} is {}", operand, describe(tensor)),
+                                    .why = "the contract is f32 or f64"});
+}
+
+void require_operand(const char* operand, const Tensor& tensor, DType dtype,
+                     std::initializer_list<std::int64_t> shape) {
+  require_dtype(operand, tensor, dtype);
+  require_shape(operand, tensor, shape);
+  require_dense(operand, tensor);
+}
+
 void require(bool condition, const char* operand, const char* rule) {
   if (condition) return;
   throw Error(ErrorKind::internal, {.what = fmt::format("{} is out of contract", operand),

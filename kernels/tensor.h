@@ -96,6 +96,10 @@ void require_shape(const char* operand, const Tensor& tensor,
                    std::initializer_list<std::int64_t> shape);
 void require_dtype(const char* operand, const Tensor& tensor, DType dtype);
 void require_dense(const char* operand, const Tensor& tensor);
+void require_float(const char* operand, const Tensor& tensor);  ///< f32 or f64
+/// Type, shape and no gaps at once.
+void require_operand(const char* operand, const Tensor& tensor, DType dtype,
+                     std::initializer_list<std::int64_t> shape);
 void require(bool condition, const char* operand, const char* rule);
 
 }  // namespace longscan

@@ -1,0 +1,217 @@
+// Elementwise operations on the CPU: one vectorised pass each, cut into blocks for the threads.
+#include "kernels/elementwise.h"
+
+#include <algorithm>
+#include <cmath>
+#include <utility>
+
+#include "kernels/cpu/blocks.h"
+#include "kernels/cpu/cpu.h"
+#include "kernels/cpu/dispatch.h"
+#include "kernels/cpu/philox.h"
+#include "kernels/cpu/vector_math.h"
+
+namespace longscan {
+
+namespace {
+
+using vector_math::Gelu;
+using vector_math::sigmoid;
+
+// out[i] = function(in[i]) over dense tensors.
+template <class T, class Function>
+void map(Cpu& cpu, const Tensor& out, const Tensor& in, const Function& function) {
+  cpu.for_blocks(out.size(), kBlockNumbers, [&](std::int64_t begin, std::int64_t end, int) {
+    T* to = out.as<T>();
+    const T* from = in.as<T>();
+#pragma omp simd
+    for (std::int64_t i = begin; i < end; ++i) to[i] = function(from[i]);
+  });
+}
+
+// out[i] = function(a[i], b[i]) over dense tensors.
+template <class T, class Function>
+void map(Cpu& cpu, const Tensor& out, const Tensor& a, const Tensor& b, const Function& function) {
+  cpu.for_blocks(out.size(), kBlockNumbers, [&](std::int64_t begin, std::int64_t end, int) {
+    T* to = out.as<T>();
+    const T* left = a.as<T>();
+    const T* right = b.as<T>();
+#pragma omp simd
+    for (std::int64_t i = begin; i < end; ++i) to[i] = function(left[i], right[i]);
+  });
+}
+
+template <class T>
+void drop(Cpu& cpu, const Dropout& operation) {
+  const std::uint64_t first = static_cast<std::uint64_t>(operation.first_token) *
+                              static_cast<std::uint64_t>(operation.in.shape[1]);
+  // An element is dropped where uniform_from(word) < rate.
+  const double bound = std::ceil(operation.rate * 0x1p32 - 0.5);
+  const auto threshold = static_cast<std::uint32_t>(std::clamp(bound, 0.0, 0x1p32 - 1));
+  const T scale = static_cast<T>(1.0 / (1.0 - operation.rate));
+  cpu.for_blocks(operation.in.size(), kBlockNumbers,
+                 [&](std::int64_t begin, std::int64_t end, int) {
+                   RandomTile tile;
+                   while (begin < end) {
+                     const std::uint64_t element = first + static_cast<std::uint64_t>(begin);
+                     tile.fill(operation.key, element / 4);
+                     const auto skipped = static_cast<std::int64_t>(element % 4);
+                     const std::uint32_t* words = tile.words() + skipped;
+                     const std::int64_t count = std::min(end - begin, RandomTile::kWords - skipped);
+                     T* to = operation.out.as<T>() + begin;
+                     const T* from = operation.in.as<T>() + begin;
+#pragma omp simd
+                     for (std::int64_t i = 0; i < count; ++i)
+                       to[i] = words[i] < threshold ? T{0} : from[i] * scale;
+                     begin += count;
+                   }
+                 });
+}
+
+}  // namespace
+
+void Fill::check() const {
+  require_float("Fill.out", out);
+  require_dense("Fill.out", out);
+}
+
+void execute(Cpu& cpu, const Fill& operation) {
+  for_float_type(operation.out.dtype, [&]<class T>() {
+    cpu.for_blocks(operation.out.size(), kBlockNumbers,
+                   [&](std::int64_t begin, std::int64_t end, int) {
+                     std::fill(operation.out.as<T>() + begin, operation.out.as<T>() + end,
+                               static_cast<T>(operation.value));
+                   });
+  });
+}
+
+void Add::check() const {
+  require_float("Add.out", out);
+  for (const auto& [name, tensor] : {std::pair{"Add.out", out}, {"Add.a", a}, {"Add.b", b}}) {
+    require_dtype(name, tensor, out.dtype);
+    require_shape(name, tensor, {out.shape[0], out.shape[1]});
+  }
+}
+
+void execute(Cpu& cpu, const Add& operation) {
+  for_float_type(operation.out.dtype, [&]<class T>() {
+    const std::int64_t columns = operation.out.shape[1];
+    const auto add_rows = [&](std::int64_t begin, std::int64_t end, int) {
+      for (std::int64_t row = begin; row < end; ++row) {
+        T* sum = operation.out.as<T>() + row * operation.out.stride[0];
+        const T* left = operation.a.as<T>() + row * operation.a.stride[0];
+        const T* right = operation.b.as<T>() + row * operation.b.stride[0];
+#pragma omp simd
+        for (std::int64_t i = 0; i < columns; ++i) sum[i] = left[i] + right[i];
+      }
+    };
+    cpu.for_blocks(operation.out.shape[0], block_rows(columns), add_rows);
+  });
+}
+
+void Activation::check() const {
+  require_float("Activation.out", out);
+  require_operand("Activation.out", out, out.dtype, {out.shape[0], out.shape[1]});
+  require_operand("Activation.in", in, out.dtype, {out.shape[0], out.shape[1]});
+}
+
+void execute(Cpu& cpu, const Activation& operation) {
+  for_float_type(operation.out.dtype, [&]<class T>() {
+    switch (operation.kind) {
+      case ActivationKind::gelu:
+        return map<T>(cpu, operation.out, operation.in, [](T x) { return Gelu<T>::value(x); });
+      case ActivationKind::relu:
+        return map<T>(cpu, operation.out, operation.in, [](T x) { return x < T{0} ? T{0} : x; });
+    }
+  });
+}
+
+void ActivationBackward::check() const {
+  require_float("ActivationBackward.d_in", d_in);
+  const std::int64_t rows = d_in.shape[0];
+  const std::int64_t columns = d_in.shape[1];
+  require_operand("ActivationBackward.d_in", d_in, d_in.dtype, {rows, columns});
+  require_operand("ActivationBackward.d_out", d_out, d_in.dtype, {rows, columns});
+  require_operand("ActivationBackward.in", in, d_in.dtype, {rows, columns});
+}
+
+void execute(Cpu& cpu, const ActivationBackward& operation) {
+  for_float_type(operation.d_in.dtype, [&]<class T>() {
+    switch (operation.kind) {
+      case ActivationKind::gelu:
+        return map<T>(cpu, operation.d_in, operation.d_out, operation.in,
+                      [](T d, T x) { return d * Gelu<T>::derivative(x); });
+      case ActivationKind::relu:
+        return map<T>(cpu, operation.d_in, operation.d_out, operation.in,
+                      [](T d, T x) { return x > T{0} ? d : T{0}; });
+    }
+  });
+}
+
+void SwiGlu::check() const {
+  require_float("SwiGlu.out", out);
+  require_operand("SwiGlu.out", out, out.dtype, {out.shape[0], out.shape[1]});
+  require_operand("SwiGlu.in", in, out.dtype, {out.shape[0], 2 * out.shape[1]});
+}
+
+void execute(Cpu& cpu, const SwiGlu& operation) {
+  for_float_type(operation.out.dtype, [&]<class T>() {
+    const std::int64_t hidden = operation.out.shape[1];
+    const auto run_rows = [&](std::int64_t begin, std::int64_t end, int) {
+      for (std::int64_t row = begin; row < end; ++row) {
+        T* out = operation.out.as<T>() + row * hidden;
+        const T* gate = operation.in.as<T>() + row * 2 * hidden;
+        const T* up = gate + hidden;
+#pragma omp simd
+        for (std::int64_t i = 0; i < hidden; ++i) out[i] = gate[i] * sigmoid(gate[i]) * up[i];
+      }
+    };
+    cpu.for_blocks(operation.out.shape[0], block_rows(2 * hidden), run_rows);
+  });
+}
+
+void SwiGluBackward::check() const {
+  require_float("SwiGluBackward.d_out", d_out);
+  const std::int64_t rows = d_out.shape[0];
+  const std::int64_t hidden = d_out.shape[1];
+  require_operand("SwiGluBackward.d_out", d_out, d_out.dtype, {rows, hidden});
+  require_operand("SwiGluBackward.d_in", d_in, d_out.dtype, {rows, 2 * hidden});
+  require_operand("SwiGluBackward.in", in, d_out.dtype, {rows, 2 * hidden});
+}
+
+void execute(Cpu& cpu, const SwiGluBackward& operation) {
+  for_float_type(operation.d_in.dtype, [&]<class T>() {
+    const std::int64_t hidden = operation.d_out.shape[1];
+    const auto run_rows = [&](std::int64_t begin, std::int64_t end, int) {
+      for (std::int64_t row = begin; row < end; ++row) {
+        const T* d_out = operation.d_out.as<T>() + row * hidden;
+        const T* gate = operation.in.as<T>() + row * 2 * hidden;
+        const T* up = gate + hidden;
+        T* d_gate = operation.d_in.as<T>() + row * 2 * hidden;
+        T* d_up = d_gate + hidden;
+#pragma omp simd
+        for (std::int64_t i = 0; i < hidden; ++i) {
+          const T s = sigmoid(gate[i]);
+          const T silu = gate[i] * s;
+          d_gate[i] = d_out[i] * up[i] * (s + silu * (T{1} - s));
+          d_up[i] = d_out[i] * silu;
+        }
+      }
+    };
+    cpu.for_blocks(operation.d_out.shape[0], block_rows(2 * hidden), run_rows);
+  });
+}
+
+void Dropout::check() const {
+  require_float("Dropout.out", out);
+  require_operand("Dropout.out", out, out.dtype, {out.shape[0], out.shape[1]});
+  require_operand("Dropout.in", in, out.dtype, {out.shape[0], out.shape[1]});
+  require(rate >= 0 && rate < 1, "Dropout.rate", "lies in [0, 1)");
+  require(first_token >= 0, "Dropout.first_token", "is not negative");
+}
+
+void execute(Cpu& cpu, const Dropout& operation) {
+  for_float_type(operation.out.dtype, [&]<class T>() { drop<T>(cpu, operation); });
+}
+
+}  // namespace longscan
