@@ -1,0 +1,128 @@
+// Layout of the flat buffer and initial values.
+#include "model/parameters.h"
+
+#include <cmath>
+#include <functional>
+
+#include "kernels/random.h"
+
+namespace longscan {
+
+namespace {
+
+// One parameter while the buffer is laid out: where its view goes, and its shape (columns = 0: a
+// vector).
+struct Slot {
+  std::string name;
+  Tensor* view;
+  std::int64_t rows;
+  std::int64_t columns;
+  std::int64_t size() const { return columns == 0 ? rows : rows * columns; }
+};
+
+// The names and shapes of all parameters, in the order in which a token meets them.
+std::vector<Slot> slots_of(const ModelOptions& options, Weights& weights) {
+  std::vector<Slot> slots;
+  const std::int64_t width = options.width;
+  const std::int64_t up_rows = options.hidden * (options.mlp == MlpKind::swiglu ? 2 : 1);
+  const auto norm = [&](const std::string& name, NormWeights& w) {
+    slots.push_back({name + ".weight", &w.weight, width, 0});
+    if (options.norm == NormKind::layer_norm) slots.push_back({name + ".bias", &w.bias, width, 0});
+  };
+  const auto linear = [&](const std::string& name, Tensor& weight, Tensor& bias, std::int64_t rows,
+                          std::int64_t columns) {
+    slots.push_back({name + ".weight", &weight, rows, columns});
+    slots.push_back({name + ".bias", &bias, rows, 0});
+  };
+  slots.push_back({"embedding.weight", &weights.embedding, options.vocabulary, width});
+  if (options.positions == Positions::learned) {
+    slots.push_back({"positions.weight", &weights.positions, options.longest_document, width});
+  }
+  weights.layers.resize(static_cast<std::size_t>(options.layers));
+  for (std::size_t i = 0; i < weights.layers.size(); ++i) {
+    const std::string prefix = "layers." + std::to_string(i);
+    AttentionWeights& attention = weights.layers[i].attention;
+    MlpWeights& mlp = weights.layers[i].mlp;
+    norm(prefix + ".attention.norm", attention.norm);
+    linear(prefix + ".attention.query_key_value", attention.query_key_value_weight,
+           attention.query_key_value_bias, 3 * width, width);
+    linear(prefix + ".attention.output", attention.output_weight, attention.output_bias, width,
+           width);
+    norm(prefix + ".mlp.norm", mlp.norm);
+    linear(prefix + ".mlp.up", mlp.up_weight, mlp.up_bias, up_rows, width);
+    linear(prefix + ".mlp.down", mlp.down_weight, mlp.down_bias, width, options.hidden);
+  }
+  norm("norm", weights.norm);
+  if (!options.tied_embedding) {
+    slots.push_back({"head.weight", &weights.head, options.vocabulary, width});
+  }
+  return slots;
+}
+
+bool ends_with(const std::string& text, const std::string& end) {
+  return text.size() >= end.size() && text.compare(text.size() - end.size(), end.size(), end) == 0;
+}
+
+// FNV-1a: a parameter's random numbers are keyed by its name, so adding a layer changes no other
+// parameter.
+std::uint64_t hash_of(const std::string& name) {
+  std::uint64_t hash = 14695981039346656037ull;
+  for (const char letter : name) {
+    hash = (hash ^ static_cast<unsigned char>(letter)) * 1099511628211ull;
+  }
+  return hash;
+}
+
+}  // namespace
+
+Parameters::Parameters(const ModelOptions& options, Device& device) : layers_(options.layers) {
+  options.check();
+  const std::vector<Slot> slots = slots_of(options, weights_);
+  std::int64_t count = 0;
+  for (const Slot& slot : slots) count += slot.size();
+  buffer_ = device.allocate(count * size_of(options.dtype));
+  flat_ = Tensor::dense(buffer_.data(), options.dtype, {count});
+  std::int64_t offset = 0;
+  const auto place = [&](bool matrices) {
+    for (const Slot& slot : slots) {
+      if ((slot.columns != 0) != matrices) continue;
+      const Tensor piece = flat_.rows(offset, offset + slot.size());
+      *slot.view = matrices ? piece.reshaped({slot.rows, slot.columns}) : piece;
+      list_.push_back({slot.name, *slot.view});
+      offset += slot.size();
+    }
+  };
+  place(true);
+  decayed_ = offset;
+  place(false);
+  if (options.tied_embedding) weights_.head = weights_.embedding;
+}
+
+void Parameters::initialize(std::uint64_t seed) {
+  for (const Parameter& parameter : list_) {
+    const bool residual = ends_with(parameter.name, "attention.output.weight") ||
+                          ends_with(parameter.name, "mlp.down.weight");
+    const double deviation = residual ? 0.02 / std::sqrt(2.0 * static_cast<double>(layers_)) : 0.02;
+    const bool ones = ends_with(parameter.name, "norm.weight");
+    const RandomKey key{seed, RandomPurpose::initial_weight, hash_of(parameter.name)};
+    const auto fill = [&]<class T>(T* values) {
+      for (std::int64_t i = 0; i < parameter.tensor.size(); ++i) {
+        values[i] =
+            parameter.tensor.rank == 1
+                ? static_cast<T>(ones ? 1 : 0)
+                : static_cast<T>(deviation * random_normal(key, static_cast<std::uint64_t>(i)));
+      }
+    };
+    parameter.tensor.dtype == DType::f32 ? fill(parameter.tensor.as<float>())
+                                         : fill(parameter.tensor.as<double>());
+  }
+}
+
+std::int64_t count_parameters(const ModelOptions& options) {
+  Weights weights;
+  std::int64_t count = 0;
+  for (const Slot& slot : slots_of(options, weights)) count += slot.size();
+  return count;
+}
+
+}  // namespace longscan

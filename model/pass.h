@@ -1,0 +1,58 @@
+// What all layers share while a shard of the line goes through them.
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include "kernels/device.h"
+#include "kernels/random.h"
+#include "model/options.h"
+
+namespace longscan {
+
+/// One rank's tokens of one segment of the line, in host memory that outlives the step. All spans
+/// but document_starts have one entry a token; a shard may be empty.
+struct Shard {
+  std::span<const std::int32_t> tokens;
+  std::span<const std::int32_t> targets;    ///< the token to predict, or -1: none
+  std::span<const std::int64_t> positions;  ///< offset within the document
+  std::span<const std::int64_t>
+      document_starts;           ///< ascending local indices of documents' first tokens
+  std::int64_t first_token = 0;  ///< index of the first token in the step's line
+
+  std::int64_t size() const { return static_cast<std::int64_t>(tokens.size()); }
+};
+
+/// Dropout of one line: which random numbers, and how many elements are dropped.
+struct DropoutPlan {
+  double rate = 0;  ///< 0: evaluation, or a model without dropout
+  std::uint64_t seed = 0;
+  std::uint64_t line = 0;  ///< counts the lines of the training run
+};
+
+/// One visit of a shard: forward, and perhaps backward over the same activations.
+struct Pass {
+  Device& device;
+  Arena& arena;
+  const ModelOptions& options;
+  const Shard& shard;
+  DropoutPlan dropout;
+  Tensor rotary_table;  ///< [tokens, head_dim]; absent unless positions are rotary
+
+  std::int64_t tokens() const { return shard.size(); }
+  Tensor take(std::int64_t columns) const { return arena.take(options.dtype, {tokens(), columns}); }
+  Tensor document_starts() const { return view_of(shard.document_starts); }
+
+  /// A tensor over a span. Operations take inputs and outputs alike as Tensor; those of a shard are
+  /// inputs.
+  template <class T>
+  static Tensor view_of(std::span<const T> values) {
+    return Tensor::dense(const_cast<T*>(values.data()), DTypeOf<T>::value,
+                         {static_cast<std::int64_t>(values.size())});
+  }
+
+  /// Drops elements of `out` in place; `site` numbers the places in the model where that happens.
+  void drop(const Tensor& out, const Tensor& in, std::int64_t site) const;
+};
+
+}  // namespace longscan
