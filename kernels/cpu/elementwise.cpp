@@ -41,31 +41,26 @@ void map(Cpu& cpu, const Tensor& out, const Tensor& a, const Tensor& b, const Fu
   });
 }
 
+// out[i] = in[i] * scale, or 0 where the word of element first + i is below the threshold.
 template <class T>
-void drop(Cpu& cpu, const Dropout& operation) {
-  const std::uint64_t first = static_cast<std::uint64_t>(operation.first_token) *
-                              static_cast<std::uint64_t>(operation.in.shape[1]);
-  // An element is dropped where uniform_from(word) < rate.
-  const double bound = std::ceil(operation.rate * 0x1p32 - 0.5);
-  const auto threshold = static_cast<std::uint32_t>(std::clamp(bound, 0.0, 0x1p32 - 1));
-  const T scale = static_cast<T>(1.0 / (1.0 - operation.rate));
-  cpu.for_blocks(operation.in.size(), kBlockNumbers,
-                 [&](std::int64_t begin, std::int64_t end, int) {
-                   RandomTile tile;
-                   while (begin < end) {
-                     const std::uint64_t element = first + static_cast<std::uint64_t>(begin);
-                     tile.fill(operation.key, element / 4);
-                     const auto skipped = static_cast<std::int64_t>(element % 4);
-                     const std::uint32_t* words = tile.words() + skipped;
-                     const std::int64_t count = std::min(end - begin, RandomTile::kWords - skipped);
-                     T* to = operation.out.as<T>() + begin;
-                     const T* from = operation.in.as<T>() + begin;
+void drop(T* out, const T* in, std::int64_t count, T scale, std::uint32_t threshold,
+          const RandomKey& key, std::uint64_t first) {
+  RandomTile tile;
+  while (count > 0) {
+    tile.fill(key, first / 4);
+    const auto skipped = static_cast<std::int64_t>(first % 4);
+    const std::uint32_t* words = tile.words() + skipped;
+    const std::int64_t taken = std::min(count, RandomTile::kWords - skipped);
 #pragma omp simd
-                     for (std::int64_t i = 0; i < count; ++i)
-                       to[i] = words[i] < threshold ? T{0} : from[i] * scale;
-                     begin += count;
-                   }
-                 });
+    for (std::int64_t i = 0; i < taken; ++i) {
+      const T kept = in[i] * scale;
+      out[i] = words[i] < threshold ? T{0} : kept;
+    }
+    out += taken;
+    in += taken;
+    count -= taken;
+    first += static_cast<std::uint64_t>(taken);
+  }
 }
 
 }  // namespace
@@ -211,7 +206,19 @@ void Dropout::check() const {
 }
 
 void execute(Cpu& cpu, const Dropout& operation) {
-  for_float_type(operation.out.dtype, [&]<class T>() { drop<T>(cpu, operation); });
+  // The smallest word with uniform_from(word) >= rate.
+  const double bound = std::ceil(operation.rate * 0x1p32 - 0.5);
+  const auto threshold = static_cast<std::uint32_t>(std::clamp(bound, 0.0, 0x1p32 - 1));
+  const std::uint64_t first = static_cast<std::uint64_t>(operation.first_token) *
+                              static_cast<std::uint64_t>(operation.in.shape[1]);
+  for_float_type(operation.out.dtype, [&]<class T>() {
+    const T scale = static_cast<T>(1.0 / (1.0 - operation.rate));
+    const auto drop_block = [&](std::int64_t begin, std::int64_t end, int) {
+      drop(operation.out.as<T>() + begin, operation.in.as<T>() + begin, end - begin, scale,
+           threshold, operation.key, first + static_cast<std::uint64_t>(begin));
+    };
+    cpu.for_blocks(operation.in.size(), kBlockNumbers, drop_block);
+  });
 }
 
 }  // namespace longscan

@@ -75,4 +75,37 @@ struct Gelu {
   }
 };
 
+/// Sine and cosine of an angle in turns, |turns| <= 0.5, to about 1 ulp: the nearest quarter turn
+/// is taken off, the rest goes through the polynomials of fdlibm (k_sin.c, k_cos.c).
+struct SineCosine {
+  double sine;
+  double cosine;
+};
+[[gnu::always_inline]] inline SineCosine sine_cosine_of_turns(double turns) {
+  constexpr double kRounder = 0x1.8p52;
+  const double rounded = turns * 4.0 + kRounder;
+  const auto quarters = std::bit_cast<std::uint64_t>(rounded);
+  const double x = (turns - (rounded - kRounder) * 0.25) * 6.283185307179586476925286766559;
+  const double z = x * x;
+  double s = 1.58969099521155010221e-10;
+  s = s * z - 2.50507602534068634195e-08;
+  s = s * z + 2.75573137070700676789e-06;
+  s = s * z - 1.98412698298579493134e-04;
+  s = s * z + 8.33333333332248946124e-03;
+  s = s * z - 1.66666666666666324348e-01;
+  s = x + x * z * s;
+  double c = -1.13596475577881948265e-11;
+  c = c * z + 2.08757232129817482790e-09;
+  c = c * z - 2.75573143513906633035e-07;
+  c = c * z + 2.48015872894767294178e-05;
+  c = c * z - 1.38888888888741095749e-03;
+  c = c * z + 4.16666666666666019037e-02;
+  c = 1.0 - (0.5 * z - z * z * c);
+  // A quarter turn makes the sine a cosine; the second and third quarter turn the sign.
+  const bool swapped = (quarters & 1) != 0;
+  const double sine = swapped ? c : s;
+  const double cosine = swapped ? s : c;
+  return {(quarters & 2) != 0 ? -sine : sine, ((quarters + 1) & 2) != 0 ? -cosine : cosine};
+}
+
 }  // namespace longscan::vector_math

@@ -1,0 +1,187 @@
+// LayerNorm and RMSNorm on the CPU: a row stays in the first-level cache for all its sweeps.
+#include "kernels/normalization.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "kernels/cpu/blocks.h"
+#include "kernels/cpu/cpu.h"
+#include "kernels/cpu/dispatch.h"
+
+namespace longscan {
+
+namespace {
+
+// Partial sums of d_weight and d_bias are kept for at most this many blocks of rows.
+constexpr std::int64_t kMostPartials = 256;
+
+template <class T>
+T mean_of(const T* in, std::int64_t width) {
+  T sum = 0;
+#pragma omp simd reduction(+ : sum)
+  for (std::int64_t i = 0; i < width; ++i) sum += in[i];
+  return sum / static_cast<T>(width);
+}
+
+// 1 / sqrt(mean((in - mean)^2) + epsilon)
+template <class T>
+T rstd_of(const T* in, T mean, double epsilon, std::int64_t width) {
+  T sum = 0;
+#pragma omp simd reduction(+ : sum)
+  for (std::int64_t i = 0; i < width; ++i) sum += (in[i] - mean) * (in[i] - mean);
+  return T{1} / std::sqrt(sum / static_cast<T>(width) + static_cast<T>(epsilon));
+}
+
+template <class T>
+void normalize_row(T* out, const T* in, T mean, T rstd, const T* weight, const T* bias,
+                   std::int64_t width) {
+  if (bias == nullptr) {
+#pragma omp simd
+    for (std::int64_t i = 0; i < width; ++i) out[i] = in[i] * rstd * weight[i];
+    return;
+  }
+#pragma omp simd
+  for (std::int64_t i = 0; i < width; ++i) out[i] = (in[i] - mean) * rstd * weight[i] + bias[i];
+}
+
+template <class T>
+struct Row {
+  T* d_in;
+  const T* d_out;
+  const T* in;
+  const T* weight;
+  T mean;
+  T rstd;
+  std::int64_t width;
+};
+
+// First sweep: the row's share of d_weight and d_bias, and the sums that couple its elements.
+// Second sweep, with x = (in - mean) rstd and g = d_out weight:
+// d_in += rstd (g - mean(g) - x mean(g x)), where RMSNorm has no mean(g).
+template <bool kCentred, class T>
+void backward_row(const Row<T>& row, T* d_weight, T* d_bias) {
+  const auto [d_in, d_out, in, weight, mean, rstd, width] = row;
+  T sum_g = 0;
+  T sum_gx = 0;
+#pragma omp simd reduction(+ : sum_g, sum_gx)
+  for (std::int64_t i = 0; i < width; ++i) {
+    const T x = (in[i] - mean) * rstd;
+    const T g = d_out[i] * weight[i];
+    d_weight[i] += d_out[i] * x;
+    if constexpr (kCentred) d_bias[i] += d_out[i];
+    sum_g += g;
+    sum_gx += g * x;
+  }
+  const T mean_g = kCentred ? sum_g / static_cast<T>(width) : T{0};
+  const T mean_gx = sum_gx / static_cast<T>(width);
+#pragma omp simd
+  for (std::int64_t i = 0; i < width; ++i) {
+    const T x = (in[i] - mean) * rstd;
+    d_in[i] += rstd * (d_out[i] * weight[i] - mean_g - x * mean_gx);
+  }
+}
+
+// sums += the partial sums, in their order.
+template <class T>
+void fold(T* sums, const T* partials, std::int64_t blocks, std::int64_t stride,
+          std::int64_t width) {
+  for (std::int64_t block = 0; block < blocks; ++block) {
+    const T* partial = partials + block * stride;
+#pragma omp simd
+    for (std::int64_t i = 0; i < width; ++i) sums[i] += partial[i];
+  }
+}
+
+template <bool kCentred, class T>
+void normalize_backward(Cpu& cpu, const NormalizeBackward& operation) {
+  const std::int64_t tokens = operation.in.shape[0];
+  const std::int64_t width = operation.in.shape[1];
+  const std::int64_t block =
+      std::max(block_rows(width), (tokens + kMostPartials - 1) / kMostPartials);
+  const std::int64_t blocks = (tokens + block - 1) / block;
+  const std::int64_t stride = kCentred ? 2 * width : width;  // d_weight, then d_bias
+  T* partials = cpu.shared_scratch<T>(blocks * stride);
+  cpu.for_blocks(tokens, block, [&](std::int64_t begin, std::int64_t end, int) {
+    T* d_weight = partials + begin / block * stride;
+    std::fill(d_weight, d_weight + stride, T{0});
+    for (std::int64_t token = begin; token < end; ++token) {
+      const Row<T> row = {.d_in = operation.d_in.as<T>() + token * width,
+                          .d_out = operation.d_out.as<T>() + token * width,
+                          .in = operation.in.as<T>() + token * width,
+                          .weight = operation.weight.as<T>(),
+                          .mean = kCentred ? operation.mean.as<T>()[token] : T{0},
+                          .rstd = operation.rstd.as<T>()[token],
+                          .width = width};
+      backward_row<kCentred>(row, d_weight, d_weight + width);
+    }
+  });
+  fold(operation.d_weight.as<T>(), partials, blocks, stride, width);
+  if constexpr (kCentred) fold(operation.d_bias.as<T>(), partials + width, blocks, stride, width);
+}
+
+}  // namespace
+
+void Normalize::check() const {
+  require_float("Normalize.out", out);
+  const std::int64_t tokens = out.shape[0];
+  const std::int64_t width = out.shape[1];
+  require_operand("Normalize.out", out, out.dtype, {tokens, width});
+  require_operand("Normalize.rstd", rstd, out.dtype, {tokens});
+  require_operand("Normalize.in", in, out.dtype, {tokens, width});
+  require_operand("Normalize.weight", weight, out.dtype, {width});
+  require(width > 0, "Normalize.out", "has at least one column");
+  require(mean.present() == bias.present(), "Normalize.mean", "is there if and only if bias is");
+  if (!bias.present()) return;
+  require_operand("Normalize.mean", mean, out.dtype, {tokens});
+  require_operand("Normalize.bias", bias, out.dtype, {width});
+}
+
+void execute(Cpu& cpu, const Normalize& operation) {
+  for_float_type(operation.out.dtype, [&]<class T>() {
+    const std::int64_t width = operation.in.shape[1];
+    const bool centred = operation.bias.present();
+    const auto normalize_rows = [&](std::int64_t begin, std::int64_t end, int) {
+      for (std::int64_t token = begin; token < end; ++token) {
+        const T* in = operation.in.as<T>() + token * width;
+        const T mean = centred ? mean_of(in, width) : T{0};
+        const T rstd = rstd_of(in, mean, operation.epsilon, width);
+        operation.rstd.as<T>()[token] = rstd;
+        if (centred) operation.mean.as<T>()[token] = mean;
+        normalize_row(operation.out.as<T>() + token * width, in, mean, rstd,
+                      operation.weight.as<T>(), operation.bias.as<T>(), width);
+      }
+    };
+    cpu.for_blocks(operation.in.shape[0], block_rows(width), normalize_rows);
+  });
+}
+
+void NormalizeBackward::check() const {
+  require_float("NormalizeBackward.d_in", d_in);
+  const DType dtype = d_in.dtype;
+  const std::int64_t tokens = d_in.shape[0];
+  const std::int64_t width = d_in.shape[1];
+  require_operand("NormalizeBackward.d_in", d_in, dtype, {tokens, width});
+  require_operand("NormalizeBackward.d_weight", d_weight, dtype, {width});
+  require_operand("NormalizeBackward.d_out", d_out, dtype, {tokens, width});
+  require_operand("NormalizeBackward.in", in, dtype, {tokens, width});
+  require_operand("NormalizeBackward.weight", weight, dtype, {width});
+  require_operand("NormalizeBackward.rstd", rstd, dtype, {tokens});
+  require(width > 0, "NormalizeBackward.d_in", "has at least one column");
+  require(mean.present() == d_bias.present(), "NormalizeBackward.mean",
+          "is there if and only if d_bias is");
+  if (!d_bias.present()) return;
+  require_operand("NormalizeBackward.mean", mean, dtype, {tokens});
+  require_operand("NormalizeBackward.d_bias", d_bias, dtype, {width});
+}
+
+void execute(Cpu& cpu, const NormalizeBackward& operation) {
+  for_float_type(operation.d_in.dtype, [&]<class T>() {
+    if (operation.d_bias.present()) {
+      normalize_backward<true, T>(cpu, operation);
+    } else {
+      normalize_backward<false, T>(cpu, operation);
+    }
+  });
+}
+
+}  // namespace longscan

@@ -1,0 +1,125 @@
+// What the optimizer does to flat buffers, on the CPU: one pass over memory each.
+#include "kernels/optimizer.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "kernels/cpu/blocks.h"
+#include "kernels/cpu/cpu.h"
+#include "kernels/cpu/dispatch.h"
+
+namespace longscan {
+
+namespace {
+
+// Sums side by side: eight AVX-512 registers of them hide the latency of additions.
+constexpr std::int64_t kLanes = 64;
+
+template <class T>
+double sum_of_squares(const T* in, std::int64_t count) {
+  double lanes[kLanes] = {};
+  std::int64_t i = 0;
+  for (; i + kLanes <= count; i += kLanes) {
+#pragma omp simd
+    for (std::int64_t lane = 0; lane < kLanes; ++lane) {
+      const auto value = static_cast<double>(in[i + lane]);
+      lanes[lane] += value * value;
+    }
+  }
+  for (std::int64_t lane = 0; i < count; ++i, ++lane) {
+    const auto value = static_cast<double>(in[i]);
+    lanes[lane] += value * value;
+  }
+  double sum = 0;
+  for (const double lane : lanes) sum += lane;
+  return sum;
+}
+
+// AdamW's constants of one step in the type of the parameters.
+template <class T>
+struct AdamWConstants {
+  T beta1, rest1;  // rest = 1 - beta
+  T beta2, rest2;
+  T correction1, correction2;  // 1 / (1 - beta^step)
+  T learning_rate, weight_decay, epsilon, gradient_scale;
+
+  explicit AdamWConstants(const AdamW& operation)
+      : beta1(static_cast<T>(operation.beta1)),
+        rest1(static_cast<T>(1 - operation.beta1)),
+        beta2(static_cast<T>(operation.beta2)),
+        rest2(static_cast<T>(1 - operation.beta2)),
+        correction1(correction(operation.beta1, operation.step)),
+        correction2(correction(operation.beta2, operation.step)),
+        learning_rate(static_cast<T>(operation.learning_rate)),
+        weight_decay(static_cast<T>(operation.weight_decay)),
+        epsilon(static_cast<T>(operation.epsilon)),
+        gradient_scale(static_cast<T>(operation.gradient_scale)) {}
+
+  static T correction(double beta, std::int64_t step) {
+    return static_cast<T>(1 / (1 - std::pow(beta, static_cast<double>(step))));
+  }
+};
+
+template <class T>
+void adamw(T* parameter, T* first, T* second, const T* gradient, std::int64_t count,
+           const AdamWConstants<T>& constants) {
+  const AdamWConstants<T> c = constants;  // A copy that no store through the pointers can change.
+#pragma omp simd
+  for (std::int64_t i = 0; i < count; ++i) {
+    const T g = gradient[i] * c.gradient_scale;
+    const T m = c.beta1 * first[i] + c.rest1 * g;
+    const T v = c.beta2 * second[i] + c.rest2 * g * g;
+    const T direction = m * c.correction1 / (std::sqrt(v * c.correction2) + c.epsilon);
+    first[i] = m;
+    second[i] = v;
+    parameter[i] -= c.learning_rate * (direction + c.weight_decay * parameter[i]);
+  }
+}
+
+}  // namespace
+
+void SumOfSquares::check() const {
+  require_float("SumOfSquares.in", in);
+  require_operand("SumOfSquares.out", out, DType::f64, {1});
+  require_operand("SumOfSquares.in", in, in.dtype, {in.shape[0]});
+}
+
+void execute(Cpu& cpu, const SumOfSquares& operation) {
+  const std::int64_t count = operation.in.shape[0];
+  const std::int64_t blocks = (count + kBlockNumbers - 1) / kBlockNumbers;
+  double* partials = cpu.shared_scratch<double>(blocks);
+  for_float_type(operation.in.dtype, [&]<class T>() {
+    cpu.for_blocks(count, kBlockNumbers, [&](std::int64_t begin, std::int64_t end, int) {
+      partials[begin / kBlockNumbers] = sum_of_squares(operation.in.as<T>() + begin, end - begin);
+    });
+  });
+  double sum = 0;
+  for (std::int64_t block = 0; block < blocks; ++block) sum += partials[block];
+  *operation.out.as<double>() += sum;
+}
+
+void AdamW::check() const {
+  require_float("AdamW.parameter", parameter);
+  const std::int64_t count = parameter.shape[0];
+  require_operand("AdamW.parameter", parameter, parameter.dtype, {count});
+  require_operand("AdamW.first_moment", first_moment, parameter.dtype, {count});
+  require_operand("AdamW.second_moment", second_moment, parameter.dtype, {count});
+  require_operand("AdamW.gradient", gradient, parameter.dtype, {count});
+  require(beta1 >= 0 && beta1 < 1, "AdamW.beta1", "lies in [0, 1)");
+  require(beta2 >= 0 && beta2 < 1, "AdamW.beta2", "lies in [0, 1)");
+  require(step >= 1, "AdamW.step", "counts from 1");
+}
+
+void execute(Cpu& cpu, const AdamW& operation) {
+  for_float_type(operation.parameter.dtype, [&]<class T>() {
+    const AdamWConstants<T> constants(operation);
+    const auto update = [&](std::int64_t begin, std::int64_t end, int) {
+      adamw(operation.parameter.as<T>() + begin, operation.first_moment.as<T>() + begin,
+            operation.second_moment.as<T>() + begin, operation.gradient.as<T>() + begin,
+            end - begin, constants);
+    };
+    cpu.for_blocks(operation.parameter.shape[0], kBlockNumbers, update);
+  });
+}
+
+}  // namespace longscan
