@@ -1,0 +1,259 @@
+// The way of a line through the model, there and back.
+#include "model/transformer.h"
+
+#include <algorithm>
+
+#include "kernels/elementwise.h"
+#include "kernels/embedding.h"
+#include "kernels/linear.h"
+#include "kernels/loss.h"
+
+namespace longscan {
+
+namespace {
+
+// Logits are made for as many tokens at a time as this many numbers hold: little memory, and they
+// stay in the cache.
+constexpr std::int64_t kLogitsAtOnce = std::int64_t{1} << 18;
+constexpr std::int64_t kFewestRowsAtOnce = 64;
+
+// Dropout sites: 0 is the embedding, then two a layer.
+std::int64_t attention_site(std::size_t layer) {
+  return 1 + 2 * static_cast<std::int64_t>(layer);
+}
+std::int64_t mlp_site(std::size_t layer) {
+  return 2 + 2 * static_cast<std::int64_t>(layer);
+}
+
+}  // namespace
+
+Transformer::Transformer(const ModelOptions& options, Device& device, Communicator& group)
+    : options_(options),
+      device_(device),
+      group_(group),
+      exchange_(group, device),
+      kept_(static_cast<std::size_t>(options.layers)),
+      totals_memory_(device.allocate(3 * size_of(DType::f64))),
+      totals_(Tensor::dense(totals_memory_.data(), DType::f64, {3})) {
+  options_.check();
+  prepare_states(1);
+}
+
+LossTotals Transformer::train(const Weights& weights, const Weights& d_weights,
+                              std::span<const Shard> segments, const DropoutPlan& dropout) {
+  const std::vector<SegmentBorders> borders = borders_of(segments);
+  const auto last = static_cast<std::int64_t>(segments.size()) - 1;
+  prepare_states(last + 1);
+  for (std::int64_t segment = 0; segment < last; ++segment) {
+    Pass pass = begin_pass(segments[segment], dropout);
+    visit_for_states(pass, weights, segment, borders[segment]);
+  }
+  for (std::int64_t segment = last; segment >= 0; --segment) {
+    Pass pass = begin_pass(segments[segment], dropout);
+    visit(pass, weights, segment, borders[segment], segment == last);
+    backward(pass, weights, d_weights, segment, borders[segment]);
+  }
+  return take_totals();
+}
+
+LossTotals Transformer::evaluate(const Weights& weights, std::span<const Shard> segments) {
+  const std::vector<SegmentBorders> borders = borders_of(segments);
+  prepare_states(1);
+  for (std::size_t segment = 0; segment < segments.size(); ++segment) {
+    Pass pass = begin_pass(segments[segment], {});
+    visit(pass, weights, 0, borders[segment], true);
+    loss(pass, weights, nullptr);
+  }
+  return take_totals();
+}
+
+Tensor Transformer::prompt(const Weights& weights, const Shard& prompt) {
+  require(group_.size() == 1, "Transformer.prompt", "is for a group of one rank");
+  require(prompt.size() > 0, "Transformer.prompt", "has at least one token");
+  prepare_states(1);
+  // Nothing precedes a prompt, but tokens will follow it: its state is carried on.
+  const SegmentBorders borders({borders_of_shard(prompt.size(), prompt.document_starts)}, false,
+                               true);
+  Pass pass = begin_pass(prompt, {});
+  visit(pass, weights, 0, borders, true);
+  return logits_of_last(pass, weights, kept_norm_.out.rows(prompt.size() - 1, prompt.size()));
+}
+
+Tensor Transformer::step(const Weights& weights, std::int32_t token, std::int64_t position) {
+  const Shard shard{.tokens = {&token, 1}, .targets = {}, .positions = {&position, 1}};
+  Pass pass = begin_pass(shard, {});
+  Tensor stream = embed(pass, weights);
+  for (std::size_t layer = 0; layer < kept_.size(); ++layer) {
+    stream = attention_step(pass, weights.layers[layer].attention, stream, carry_[layer]);
+    MlpKept unused;
+    stream = mlp_forward(pass, weights.layers[layer].mlp, unused, stream, 0);
+  }
+  return logits_of_last(pass, weights, norm_forward(pass, weights.norm, stream).out);
+}
+
+std::int64_t Transformer::memory() const {
+  return arena_.bytes() + state_memory_.bytes();
+}
+
+Pass Transformer::begin_pass(const Shard& shard, const DropoutPlan& dropout) {
+  arena_.rewind();
+  Pass pass{.device = device_,
+            .arena = arena_,
+            .options = options_,
+            .shard = shard,
+            .dropout = dropout,
+            .rotary_table = {}};
+  if (options_.positions == Positions::rotary) {
+    pass.rotary_table = pass.take(options_.head_dim());
+    device_.run(
+        RotaryTable{.table = pass.rotary_table, .position = Pass::view_of(shard.positions)});
+  }
+  return pass;
+}
+
+void Transformer::prepare_states(std::int64_t segments) {
+  const auto layers = static_cast<std::size_t>(options_.layers);
+  const std::size_t count = (static_cast<std::size_t>(segments) + 2) * layers;
+  if (before_.size() + 2 * layers < count || carry_.empty()) {
+    const std::int64_t size = options_.state_size();
+    state_memory_ =
+        device_.allocate(static_cast<std::int64_t>(count) * size * size_of(options_.dtype));
+    Tensor all = Tensor::dense(state_memory_.data(), options_.dtype,
+                               {static_cast<std::int64_t>(count), size});
+    std::vector<Tensor> states;
+    for (std::size_t i = 0; i < count; ++i) {
+      states.push_back(
+          all.at(static_cast<std::int64_t>(i))
+              .reshaped({options_.heads, options_.features(), options_.head_dim() + 1}));
+    }
+    carry_.assign(states.begin(), states.begin() + layers);
+    d_carry_.assign(states.begin() + layers, states.begin() + 2 * layers);
+    before_.assign(states.begin() + 2 * layers, states.end());
+  }
+  for (const std::vector<Tensor>* carries : {&carry_, &d_carry_}) {
+    for (const Tensor& carry : *carries) device_.run(Fill{.out = carry, .value = 0});
+  }
+  device_.run(Fill{.out = totals_, .value = 0});
+}
+
+StateLink Transformer::link(std::int64_t layer, std::int64_t segment, const SegmentBorders& borders,
+                            bool first_visit) {
+  return {.exchange = exchange_,
+          .borders = borders,
+          .before = before_[segment * options_.layers + layer],
+          .carry = carry_[layer],
+          .d_carry = d_carry_[layer],
+          .first_visit = first_visit};
+}
+
+Tensor Transformer::embed(Pass& pass, const Weights& weights) {
+  const Tensor stream = pass.take(options_.width);
+  const Tensor positions = Pass::view_of(pass.shard.positions);
+  device_.run(Embedding{
+      .out = stream, .table = weights.embedding, .index = Pass::view_of(pass.shard.tokens)});
+  if (options_.positions == Positions::learned) {
+    device_.run(Embedding{
+        .out = stream, .table = weights.positions, .index = positions, .accumulate = true});
+  } else if (options_.positions == Positions::sinusoidal) {
+    device_.run(SinusoidalPositions{.out = stream, .position = positions});
+  }
+  if (pass.dropout.rate > 0) pass.drop(stream, stream, 0);
+  return stream;
+}
+
+void Transformer::visit_for_states(Pass& pass, const Weights& weights, std::int64_t segment,
+                                   const SegmentBorders& borders) {
+  Tensor stream = embed(pass, weights);
+  const std::size_t last = kept_.size() - 1;
+  for (std::size_t layer = 0; layer < last; ++layer) {
+    const LayerWeights& w = weights.layers[layer];
+    LayerKept& kept = kept_[layer];
+    stream = attention_forward(pass, w.attention, kept.attention, stream,
+                               link(layer, segment, borders, true), attention_site(layer));
+    stream = mlp_forward(pass, w.mlp, kept.mlp, stream, mlp_site(layer));
+  }
+  attention_states(pass, weights.layers[last].attention, stream,
+                   link(last, segment, borders, true));
+}
+
+void Transformer::visit(Pass& pass, const Weights& weights, std::int64_t segment,
+                        const SegmentBorders& borders, bool first_visit) {
+  Tensor stream = embed(pass, weights);
+  for (std::size_t layer = 0; layer < kept_.size(); ++layer) {
+    const LayerWeights& w = weights.layers[layer];
+    LayerKept& kept = kept_[layer];
+    stream = attention_forward(pass, w.attention, kept.attention, stream,
+                               link(layer, segment, borders, first_visit), attention_site(layer));
+    stream = mlp_forward(pass, w.mlp, kept.mlp, stream, mlp_site(layer));
+  }
+  kept_norm_ = norm_forward(pass, weights.norm, stream);
+}
+
+void Transformer::backward(Pass& pass, const Weights& weights, const Weights& d_weights,
+                           std::int64_t segment, const SegmentBorders& borders) {
+  const Tensor d_normed = loss(pass, weights, &d_weights);
+  const Tensor d_stream = pass.take(options_.width);
+  device_.run(Fill{.out = d_stream, .value = 0});
+  norm_backward(pass, weights.norm, d_weights.norm, kept_norm_, d_normed, d_stream);
+  for (std::size_t layer = kept_.size(); layer-- > 0;) {
+    const LayerWeights& w = weights.layers[layer];
+    const LayerWeights& d_w = d_weights.layers[layer];
+    mlp_backward(pass, w.mlp, d_w.mlp, kept_[layer].mlp, d_stream, mlp_site(layer));
+    attention_backward(pass, w.attention, d_w.attention, kept_[layer].attention, d_stream,
+                       link(layer, segment, borders, false), attention_site(layer));
+  }
+  if (pass.dropout.rate > 0) pass.drop(d_stream, d_stream, 0);
+  device_.run(EmbeddingBackward{.d_table = d_weights.embedding,
+                                .d_out = d_stream,
+                                .index = Pass::view_of(pass.shard.tokens)});
+  if (options_.positions == Positions::learned) {
+    device_.run(EmbeddingBackward{.d_table = d_weights.positions,
+                                  .d_out = d_stream,
+                                  .index = Pass::view_of(pass.shard.positions)});
+  }
+}
+
+Tensor Transformer::loss(Pass& pass, const Weights& weights, const Weights* d_weights) {
+  const Tensor d_normed = d_weights ? pass.take(options_.width) : Tensor{};
+  const Tensor targets = Pass::view_of(pass.shard.targets);
+  const std::int64_t tokens = pass.tokens();
+  const std::int64_t rows = std::max(kLogitsAtOnce / options_.vocabulary, kFewestRowsAtOnce);
+  for (std::int64_t begin = 0; begin < tokens; begin += rows) {
+    const std::int64_t end = std::min(begin + rows, tokens);
+    const Arena::Mark mark = arena_.mark();
+    const Tensor logits = arena_.take(options_.dtype, {end - begin, options_.vocabulary});
+    const Tensor normed = kept_norm_.out.rows(begin, end);
+    device_.run(Linear{.out = logits, .in = normed, .weight = weights.head});
+    device_.run(CrossEntropy{.totals = totals_,
+                             .logits = logits,
+                             .targets = targets.rows(begin, end),
+                             .gradient = d_weights != nullptr});
+    if (d_weights) {
+      device_.run(MatMul{.out = d_normed.rows(begin, end), .a = logits, .b = weights.head});
+      device_.run(LinearBackwardWeight{.d_weight = d_weights->head, .d_out = logits, .in = normed});
+    }
+    arena_.rewind_to(mark);
+  }
+  return d_normed;
+}
+
+Tensor Transformer::logits_of_last(Pass& pass, const Weights& weights, const Tensor& normed) {
+  const Tensor logits = pass.arena.take(options_.dtype, {1, options_.vocabulary});
+  device_.run(Linear{.out = logits, .in = normed, .weight = weights.head});
+  return logits;
+}
+
+std::vector<SegmentBorders> Transformer::borders_of(std::span<const Shard> segments) {
+  std::vector<ShardBorders> mine;
+  for (const Shard& shard : segments) {
+    mine.push_back(borders_of_shard(shard.size(), shard.document_starts));
+  }
+  return gather_borders(group_, mine);
+}
+
+LossTotals Transformer::take_totals() {
+  const auto* totals = totals_.as<double>();
+  return {.loss = totals[0], .correct = totals[1], .tokens = totals[2]};
+}
+
+}  // namespace longscan

@@ -1,0 +1,101 @@
+// A decoder-only transformer with causal linear attention, forward and backward over a line of any
+// length.
+//
+// A line is worked through in segments. Forward keeps of a segment only the states that came before
+// this rank's shard; backward goes through the segments in reverse, visits each again and needs no
+// communication to do so. Memory is bounded by the segment. A line of one segment visits nothing
+// twice.
+#pragma once
+
+#include <span>
+#include <vector>
+
+#include "dist/state_exchange.h"
+#include "model/attention_layer.h"
+#include "model/mlp_layer.h"
+#include "model/parameters.h"
+#include "model/pass.h"
+
+namespace longscan {
+
+/// Sums over tokens with a target.
+struct LossTotals {
+  double loss = 0;     ///< nats
+  double correct = 0;  ///< targets that had the largest logit
+  double tokens = 0;
+};
+
+class Transformer {
+ public:
+  /// `group`: the ranks that share a line. It and `device` must outlive the object. Throws usage
+  /// when the options are out of range.
+  Transformer(const ModelOptions& options, Device& device, Communicator& group);
+
+  const ModelOptions& options() const { return options_; }
+
+  /// Adds the gradient of the SUM of this rank's losses to `d_weights`, and returns the sums of
+  /// this rank's shards. Collective over the group. `segments`: this rank's shards of the line, one
+  /// a segment, the same number on every rank; shards of a segment follow each other in the order
+  /// of the ranks.
+  LossTotals train(const Weights& weights, const Weights& d_weights,
+                   std::span<const Shard> segments, const DropoutPlan& dropout);
+
+  /// The sums of this rank's shards without gradients or dropout. Collective over the group.
+  LossTotals evaluate(const Weights& weights, std::span<const Shard> segments);
+
+  /// For generation, by a group of one rank: takes a prompt in, in parallel. Returns the logits
+  /// behind its last token, [1, vocabulary]; `states()` then hold the prompt. The tensor lives
+  /// until the next call.
+  Tensor prompt(const Weights& weights, const Shard& prompt);
+  /// One more token at constant cost. Returns its logits, [1, vocabulary], which live until the
+  /// next call.
+  Tensor step(const Weights& weights, std::int32_t token, std::int64_t position);
+  /// The state of every layer behind the last token of `prompt` or `step`; may be saved and put
+  /// back.
+  std::span<const Tensor> states() const { return carry_; }
+
+  /// Bytes held for activations and states.
+  std::int64_t memory() const;
+
+ private:
+  struct LayerKept {
+    AttentionKept attention;
+    MlpKept mlp;
+  };
+
+  Pass begin_pass(const Shard& shard, const DropoutPlan& dropout);
+  void prepare_states(std::int64_t segments);
+  StateLink link(std::int64_t layer, std::int64_t segment, const SegmentBorders& borders,
+                 bool first_visit);
+  Tensor embed(Pass& pass, const Weights& weights);
+  void visit_for_states(Pass& pass, const Weights& weights, std::int64_t segment,
+                        const SegmentBorders& borders);
+  void visit(Pass& pass, const Weights& weights, std::int64_t segment,
+             const SegmentBorders& borders, bool first_visit);
+  void backward(Pass& pass, const Weights& weights, const Weights& d_weights, std::int64_t segment,
+                const SegmentBorders& borders);
+  /// Adds to totals_; with `d_weights` also gives the gradient with respect to the last norm's
+  /// output.
+  Tensor loss(Pass& pass, const Weights& weights, const Weights* d_weights);
+  Tensor logits_of_last(Pass& pass, const Weights& weights, const Tensor& normed);
+  std::vector<SegmentBorders> borders_of(std::span<const Shard> segments);
+  LossTotals take_totals();
+
+  ModelOptions options_;
+  Device& device_;
+  Communicator& group_;
+  StateExchange exchange_;
+  Arena arena_;
+  std::vector<LayerKept> kept_;
+  NormKept kept_norm_;
+  // States [heads, features, value_dim + 1]: before_ of every (segment, layer), the carries of
+  // every layer.
+  Buffer state_memory_;
+  std::vector<Tensor> before_;
+  std::vector<Tensor> carry_;
+  std::vector<Tensor> d_carry_;
+  Buffer totals_memory_;
+  Tensor totals_;  // [3] f64, as CrossEntropy fills them
+};
+
+}  // namespace longscan
