@@ -1,10 +1,11 @@
 // A group of ranks and what they can do together. Ranks are threads of one process or processes
 // under MPI.
 //
-// Every function is a collective: all ranks of the group call it, in the same order, with the same
-// sizes.
+// Every function that is marked so is a collective: all ranks of the group call it, in the same
+// order, with the same sizes. Data lie in host memory.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <memory>
 
@@ -20,42 +21,74 @@ struct Traffic {
   double seconds = 0;  ///< time spent inside collectives, waiting included
 };
 
-/// A collective under way. Destroying it without `wait` is an error of the caller.
+/// A collective under way. Its communicator must outlive it. Destroying it without `wait` is right
+/// only where an error ends the job.
 class Pending {
  public:
   virtual ~Pending() = default;
-  /// Returns when the result is there. Throws io when the transport failed.
+  /// Returns when the result is there. Throws when another rank has failed or the transport has.
   virtual void wait() = 0;
 };
 
 class Communicator {
  public:
+  Communicator() = default;
+  Communicator(const Communicator&) = delete;
+  Communicator& operator=(const Communicator&) = delete;
   virtual ~Communicator() = default;
 
   virtual int rank() const = 0;
   virtual int size() const = 0;
 
-  /// Puts `bytes` bytes of every rank, in the order of ranks, into `all` (size() * bytes bytes).
-  /// `mine` and `all` must stay untouched until `wait`. bytes = 0 is allowed.
+  /// Collective. Puts `bytes` bytes of every rank, in the order of ranks, into `all` (size() *
+  /// bytes bytes, apart from `mine`). Both must stay untouched until `wait`. bytes = 0 is allowed.
   [[nodiscard]] virtual std::unique_ptr<Pending> start_all_gather(const void* mine, void* all,
                                                                   std::int64_t bytes) = 0;
   void all_gather(const void* mine, void* all, std::int64_t bytes) {
     start_all_gather(mine, all, bytes)->wait();
   }
 
-  /// Replaces a dense tensor (f32, f64 or i64) by its sum over the ranks; the same bits on every
-  /// rank.
-  virtual void all_reduce_sum(const Tensor& tensor) = 0;
+  /// Collective. Replaces a dense tensor (f32, f64 or i64) by its sum over the ranks, added up in
+  /// the order of ranks: the same bits on every rank, in every run and for every kind of
+  /// communicator. Works through the tensor in pieces, so the memory it needs is bounded.
+  void all_reduce_sum(const Tensor& tensor);
 
-  /// Replaces `bytes` bytes by those of rank `root`.
+  /// Collective. Replaces `bytes` bytes by those of rank `root`. bytes = 0 is allowed.
   virtual void broadcast(void* data, std::int64_t bytes, int root) = 0;
 
+  /// Collective. Returns when every rank has called it.
   virtual void barrier() = 0;
 
-  /// The group of the ranks that name the same `color`, in the order of their ranks here.
+  /// Collective. The group of the ranks that name the same `color` (at least 0), in the order of
+  /// their ranks here. Must not outlive this communicator.
   virtual std::unique_ptr<Communicator> split(int color) = 0;
 
-  virtual const Traffic& traffic() const = 0;
+  const Traffic& traffic() const { return traffic_; }
+
+ protected:
+  /// Adds the time from its making to its end to `seconds`.
+  class Timed {
+   public:
+    explicit Timed(Traffic& traffic) : traffic_(traffic) {}
+    Timed(const Timed&) = delete;
+    Timed& operator=(const Timed&) = delete;
+    ~Timed() { traffic_.seconds += std::chrono::duration<double>(Clock::now() - begin_).count(); }
+
+   private:
+    using Clock = std::chrono::steady_clock;
+    Traffic& traffic_;
+    Clock::time_point begin_ = Clock::now();
+  };
+
+  void count_call(std::int64_t bytes) {
+    traffic_.bytes += bytes;
+    ++traffic_.calls;
+  }
+
+  /// Replaces a piece of a tensor, [count] and dense, by its sum over the ranks.
+  virtual void sum_piece(const Tensor& piece) = 0;
+
+  Traffic traffic_;
 };
 
 }  // namespace longscan

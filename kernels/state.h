@@ -7,18 +7,21 @@
 
 namespace longscan {
 
+class Cpu;
+
 /// out = carry (or 0 where absent) + the sum of runs[begin .. end). The runs are added in ascending
 /// order with `ascending`, else in descending order, after the carry: a prefix is folded from the
 /// first rank, a suffix from the last. The caller picks [begin, end) and the carry so that no
 /// document border lies between (keep = 0 cuts).
 struct FoldStates {
-  Tensor out;    ///< [count] f32 or f64; neither `runs` nor `carry`
-  Tensor runs;   ///< [runs, count] dense
+  Tensor out;    ///< [count] f32 or f64; may be `carry`, but shares no memory with `runs`
+  Tensor runs;   ///< [runs, count] dense; absent where begin = end
   Tensor carry;  ///< [count], or absent
   std::int64_t begin = 0;
   std::int64_t end = 0;
   bool ascending = true;
   void check() const;
 };
+void execute(Cpu& cpu, const FoldStates& operation);
 
 }  // namespace longscan

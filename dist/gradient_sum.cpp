@@ -1,0 +1,17 @@
+// The totals go first: they are small, and a step line may wait for them.
+#include "dist/gradient_sum.h"
+
+namespace longscan {
+
+void sum_totals(Communicator& world, std::span<double> totals) {
+  world.all_reduce_sum(Tensor::dense(totals.data(), DType::f64, {std::ssize(totals)}));
+}
+
+void sum_gradient(Communicator& world, const Tensor& gradient, std::span<double> totals) {
+  require(gradient.dtype == DType::f32 || gradient.dtype == DType::f64, "sum_gradient.gradient",
+          "is f32 or f64");
+  sum_totals(world, totals);
+  world.all_reduce_sum(gradient);
+}
+
+}  // namespace longscan
