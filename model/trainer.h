@@ -1,0 +1,65 @@
+// A training run: parameters, gradients, optimizer, and what one step does with them over all
+// ranks.
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include "dist/mesh.h"
+#include "model/optimizer.h"
+#include "model/transformer.h"
+
+namespace longscan {
+
+/// What a step did. The totals are those of all ranks.
+struct StepReport {
+  LossTotals totals;
+  double gradient_norm = 0;
+  double learning_rate = 0;
+};
+
+class Trainer {
+ public:
+  /// Draws initial parameters from `seed`. `device` and `mesh` must outlive the trainer.
+  Trainer(const ModelOptions& model, const OptimizerOptions& optimizer, std::uint64_t seed,
+          Device& device, Mesh& mesh);
+
+  /// Adds the gradient of one line to the step's, in segments: see Transformer::train. Collective
+  /// over the sequence group. An optimizer step may take several lines (gradient accumulation).
+  void accumulate(std::span<const Shard> segments);
+
+  /// Sums gradients and totals over all ranks, divides by the number of targets, clips, and moves
+  /// the parameters. Collective over all ranks. Throws data when no rank had a target or the
+  /// gradient is not finite.
+  StepReport update();
+
+  /// accumulate() of one line and update().
+  StepReport step(std::span<const Shard> segments);
+
+  /// Totals of a line over all ranks, without gradients. Collective over all ranks.
+  LossTotals evaluate(std::span<const Shard> segments);
+
+  /// For checkpoints: everything that a step changes. Counters are set after a load.
+  Parameters& parameters() { return parameters_; }
+  const Parameters& gradient() const { return gradient_; }
+  Optimizer& optimizer() { return optimizer_; }
+  Transformer& transformer() { return transformer_; }
+  std::int64_t steps() const { return steps_; }
+  std::int64_t lines() const { return lines_; }
+  void resume_at(std::int64_t steps, std::int64_t lines);
+
+ private:
+  ModelOptions options_;
+  std::uint64_t seed_;
+  Device& device_;
+  Mesh& mesh_;
+  Parameters parameters_;
+  Parameters gradient_;
+  Optimizer optimizer_;
+  Transformer transformer_;
+  LossTotals totals_;
+  std::int64_t steps_ = 0;  // optimizer steps done
+  std::int64_t lines_ = 0;  // lines seen: the key of dropout
+};
+
+}  // namespace longscan

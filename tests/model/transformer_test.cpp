@@ -1,0 +1,184 @@
+// The model against finite differences, its causality, and generation against the parallel forward.
+#include "model/transformer.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "dist/thread_communicator.h"
+#include "tests/support/lines.h"
+
+namespace longscan {
+namespace {
+
+using testing::Line;
+using testing::OwnedShard;
+using testing::random_line;
+
+constexpr std::int32_t kVocabulary = 11;
+
+ModelOptions tiny_model() {
+  return {.vocabulary = kVocabulary,
+          .width = 12,
+          .layers = 2,
+          .heads = 2,
+          .hidden = 20,
+          .longest_document = 64,
+          .dtype = DType::f64};
+}
+
+std::vector<ModelOptions> all_kinds() {
+  std::vector<ModelOptions> kinds;
+  for (const Positions positions :
+       {Positions::sinusoidal, Positions::learned, Positions::rotary, Positions::none}) {
+    for (const MlpKind mlp : {MlpKind::gelu, MlpKind::relu, MlpKind::swiglu}) {
+      ModelOptions options = tiny_model();
+      options.positions = positions;
+      options.mlp = mlp;
+      options.norm = positions == Positions::none ? NormKind::rms_norm : NormKind::layer_norm;
+      options.tied_embedding = mlp == MlpKind::gelu;
+      kinds.push_back(options);
+    }
+  }
+  return kinds;
+}
+
+// Runs `body` as the only rank, with parameters larger than at the beginning of a training.
+template <class Body>
+void with_model(const ModelOptions& options, const Body& body) {
+  run_ranks(1, [&](Communicator& group) {
+    Device device = Device::cpu(1);
+    Parameters parameters(options, device);
+    parameters.initialize(11);
+    auto* values = parameters.flat().as<double>();
+    for (std::int64_t i = 0; i < parameters.decayed(); ++i) values[i] *= 10;
+    // Biases and norms away from zero and one, so that their gradients are tested where they act.
+    for (std::int64_t i = parameters.decayed(); i < parameters.flat().size(); ++i) {
+      values[i] += 0.1 * std::sin(static_cast<double>(i));
+    }
+    Transformer transformer(options, device, group);
+    body(device, parameters, transformer);
+  });
+}
+
+TEST(Transformer, GradientIsTheCentralDifference) {
+  const Line line = random_line(37, kVocabulary, {9, 10, 25});
+  const OwnedShard shard(line, 0, line.size());
+  const std::span<const Shard> segments{&shard.shard, 1};
+  for (ModelOptions options : all_kinds()) {
+    for (const double dropout : {0.0, 0.3}) {
+      with_model(options, [&](Device& device, Parameters& parameters, Transformer& transformer) {
+        const DropoutPlan plan{.rate = dropout, .seed = 2, .line = 4};
+        Parameters gradient(options, device);
+        Parameters unused(options, device);
+        transformer.train(parameters.weights(), gradient.weights(), segments, plan);
+        const auto loss = [&] {
+          return transformer.train(parameters.weights(), unused.weights(), segments, plan).loss;
+        };
+        for (const Parameter& parameter : parameters.list()) {
+          auto* values = parameter.tensor.as<double>();
+          const std::int64_t offset = values - parameters.flat().as<double>();
+          // Every element would take minutes; a stride that is prime to all shapes meets all rows
+          // and columns.
+          for (std::int64_t i = 0; i < parameter.tensor.size(); i += 23) {
+            const double step = 1e-5;
+            const double before = values[i];
+            values[i] = before + step;
+            const double above = loss();
+            values[i] = before - step;
+            const double below = loss();
+            values[i] = before;
+            const double expected = (above - below) / (2 * step);
+            EXPECT_NEAR(gradient.flat().as<double>()[offset + i], expected,
+                        1e-6 * std::max(1.0, std::abs(expected)))
+                << parameter.name << "[" << i << "]";
+          }
+        }
+      });
+    }
+  }
+}
+
+TEST(Transformer, TokensDoNotSeeWhatFollowsThem) {
+  const Line line = random_line(130, kVocabulary, {40});
+  for (const ModelOptions& options : all_kinds()) {
+    ModelOptions long_enough = options;
+    long_enough.longest_document = 130;
+    with_model(long_enough, [&](Device&, Parameters& parameters, Transformer& transformer) {
+      Line changed = line;
+      const std::int64_t cut = 97;
+      for (std::int64_t i = cut; i < line.size(); ++i) {
+        changed.tokens[i] = (line.tokens[i] + 5) % kVocabulary;
+      }
+      // Only losses before the cut count, so they must not change by one bit.
+      Line before = line;
+      for (Line* l : {&changed, &before}) {
+        std::fill(l->targets.begin() + cut, l->targets.end(), -1);
+      }
+      const OwnedShard a(before, 0, line.size());
+      const OwnedShard b(changed, 0, line.size());
+      EXPECT_EQ(transformer.evaluate(parameters.weights(), {&a.shard, 1}).loss,
+                transformer.evaluate(parameters.weights(), {&b.shard, 1}).loss);
+    });
+  }
+}
+
+TEST(Transformer, DocumentsDoNotSeeEachOther) {
+  // The losses of two documents in one line are those of each alone.
+  const Line line = random_line(90, kVocabulary, {33});
+  with_model(tiny_model(), [&](Device&, Parameters& parameters, Transformer& transformer) {
+    const auto loss = [&](std::int64_t begin, std::int64_t end) {
+      const OwnedShard shard(line, begin, end);
+      return transformer.evaluate(parameters.weights(), {&shard.shard, 1}).loss;
+    };
+    EXPECT_NEAR(loss(0, 33) + loss(33, 90), loss(0, 90), 1e-11);
+  });
+}
+
+TEST(Transformer, StepByStepEqualsParallel) {
+  const Line line = random_line(48, kVocabulary, {});
+  for (const ModelOptions& options : all_kinds()) {
+    with_model(options, [&](Device&, Parameters& parameters, Transformer& transformer) {
+      const Weights& weights = parameters.weights();
+      const OwnedShard first(line, 0, 5);
+      transformer.prompt(weights, first.shard);
+      for (std::int64_t i = 5; i < line.size(); ++i) {
+        const Tensor stepped = transformer.step(weights, line.tokens[i], i);
+        const std::vector<double> logits(stepped.as<double>(), stepped.as<double>() + kVocabulary);
+        if (i % 7 != 0) continue;
+        // The parallel forward of the whole prefix; it overwrites the states, which are put back
+        // afterwards.
+        std::vector<std::vector<double>> states;
+        for (const Tensor& state : transformer.states()) {
+          states.emplace_back(state.as<double>(), state.as<double>() + state.size());
+        }
+        const OwnedShard prefix(line, 0, i + 1);
+        const Tensor parallel = transformer.prompt(weights, prefix.shard);
+        for (std::int32_t v = 0; v < kVocabulary; ++v) {
+          EXPECT_NEAR(logits[v], parallel.as<double>()[v], 1e-11);
+        }
+        for (std::size_t layer = 0; layer < states.size(); ++layer) {
+          const Tensor& state = transformer.states()[layer];
+          for (std::int64_t e = 0; e < state.size(); ++e) {
+            EXPECT_NEAR(state.as<double>()[e], states[layer][e], 1e-11);
+          }
+          std::copy(states[layer].begin(), states[layer].end(), state.as<double>());
+        }
+      }
+    });
+  }
+}
+
+TEST(Transformer, AnEmptyLineHasNoLoss) {
+  with_model(tiny_model(), [&](Device& device, Parameters& parameters, Transformer& transformer) {
+    Parameters gradient(tiny_model(), device);
+    const Shard empty;
+    const LossTotals totals =
+        transformer.train(parameters.weights(), gradient.weights(), {&empty, 1}, {});
+    EXPECT_EQ(totals.tokens, 0);
+    EXPECT_EQ(totals.loss, 0);
+  });
+}
+
+}  // namespace
+}  // namespace longscan
