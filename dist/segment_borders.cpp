@@ -18,13 +18,13 @@ ShardBorders from_bits(std::uint8_t bits) {
       .empty = (bits & 1) != 0, .starts_document = (bits & 2) != 0, .has_start = (bits & 4) != 0};
 }
 
-/// Does the segment's first token belong to the document before it? A segment without tokens lets
-/// that document pass.
-bool continues(const std::vector<ShardBorders>& shards) {
+/// Does the segment's first token belong to the document before it? Through a segment without
+/// tokens that document passes if it goes on behind it.
+bool continues(const std::vector<ShardBorders>& shards, bool continued) {
   for (const ShardBorders& shard : shards) {
     if (!shard.empty) return !shard.starts_document;
   }
-  return true;
+  return continued;
 }
 
 /// The shards before `place` back to the last one in which a document starts. That one counts: its
@@ -94,7 +94,7 @@ std::vector<SegmentBorders> gather_borders(Communicator& group,
     for (std::size_t rank = 0; rank < ranks; ++rank) {
       shards[rank] = from_bits(all_bits[rank * segments + segment]);
     }
-    const bool continues_here = segment > 0 && continues(shards);
+    const bool continues_here = segment > 0 && continues(shards, continued);
     line.emplace_back(std::move(shards), continues_here, continued);
     continued = continues_here;
   }

@@ -1,0 +1,73 @@
+// The communicator of MPI processes: the common suite, and what is MPI's own.
+#include "tests/support/communicator_suite.h"
+
+#include "dist/agreement.h"
+#include "dist/mpi_check.h"
+#include "dist/mpi_communicator.h"
+#include "kernels/error.h"
+#include "tests/support/exchange_case.h"
+#include "tests/support/mpi_main.h"
+
+namespace longscan::test {
+namespace {
+
+Ranks mpi_ranks(const std::string& name, std::int64_t largest_count) {
+  return {name, [largest_count](const auto& body) {
+            MpiCommunicator world(MPI_COMM_WORLD, largest_count);
+            body(world);
+          }};
+}
+
+// With counts of at most 24 bytes nearly every message takes the way of those beyond 2^30.
+INSTANTIATE_TEST_SUITE_P(Mpi, CommunicatorTest,
+                         testing::Values(mpi_ranks("processes", MpiCommunicator::kLargestCount),
+                                         mpi_ranks("large_messages", 24)),
+                         [](const auto& test) { return test.param.name; });
+
+TEST(MpiCommunicator, places_ranks_on_their_node) {
+  MpiCommunicator world(MPI_COMM_WORLD);
+  const NodePlace place = world.place_on_node();
+  // The tests run on one machine.
+  EXPECT_EQ(place.rank, world.rank());
+  EXPECT_EQ(place.size, world.size());
+}
+
+TEST(MpiCommunicator, a_failed_call_is_an_error_with_its_text) {
+  MpiCommunicator world(MPI_COMM_WORLD);
+  int value = 0;
+  EXPECT_THAT([&] { world.broadcast(&value, sizeof(value), world.size()); },
+              testing::ThrowsMessage<Error>(testing::AllOf(testing::HasSubstr("MPI_Bcast(data"),
+                                                           testing::HasSubstr("invalid root"))));
+}
+
+TEST(MpiCommunicator, carries_the_state_exchange) {
+  MpiCommunicator world(MPI_COMM_WORLD);
+  for (unsigned seed = 0; seed < 50; ++seed) {
+    for (const Direction direction : {Direction::forward, Direction::backward}) {
+      expect_exchange_is_exact<double>(world, seed, 3, direction, 1e-12 * kCount);
+    }
+  }
+}
+
+TEST(MpiCommunicator, ranks_that_differ_are_named_on_every_rank) {
+  MpiCommunicator world(MPI_COMM_WORLD);
+  const int last = world.size() - 1;
+  const std::vector<Claim> claims = {{"the data", "same"},
+                                     {"the configuration", world.rank() == last ? "f00d" : "cafe"}};
+  if (last == 0) {
+    EXPECT_NO_THROW(require_agreement(world, claims));
+    return;
+  }
+  EXPECT_THAT([&] { require_agreement(world, claims); },
+              testing::ThrowsMessage<Error>(testing::HasSubstr(
+                  fmt::format("rank {} differs in the configuration, rank {} has f00d, rank 0 has "
+                              "cafe",
+                              last, last))));
+}
+
+}  // namespace
+}  // namespace longscan::test
+
+int main(int argument_count, char** arguments) {
+  return longscan::test::run_mpi_tests(argument_count, arguments);
+}
