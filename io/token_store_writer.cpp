@@ -114,8 +114,17 @@ struct TokenStoreWriter::Contents {
   std::vector<SplitWriter> splits;
 };
 
-TokenStoreWriter::TokenStoreWriter(const std::filesystem::path& path, const Vocabulary& vocabulary)
-    : contents_(std::make_unique<Contents>(path, vocabulary)) {}
+TokenStoreWriter::TokenStoreWriter(const std::filesystem::path& path,
+                                   const Vocabulary& vocabulary) {
+  try {
+    contents_ = std::make_unique<Contents>(path, vocabulary);
+  } catch (const Error& error) {
+    throw Error(ErrorKind::io, {.what = "the token store cannot be made",
+                                .why = error.what(),
+                                .hint = "check the path and who may write there",
+                                .where = path.string()});
+  }
+}
 
 TokenStoreWriter::~TokenStoreWriter() = default;
 
