@@ -1,0 +1,68 @@
+// What the benchmarks share: medians of interleaved runs, the machine's peak, command-line numbers.
+#pragma once
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <cstdint>
+#include <cstdlib>
+#include <string>
+#include <vector>
+
+#include "kernels/device.h"
+#include "kernels/linear.h"
+
+namespace longscan::benchmark {
+
+inline double seconds_of(const auto& body) {
+  const auto begin = std::chrono::steady_clock::now();
+  body();
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+}
+
+inline double median(std::vector<double> values) {
+  std::sort(values.begin(), values.end());
+  return values[values.size() / 2];
+}
+
+/// "--name=value" or the default.
+inline std::int64_t number_option(int argc, char** argv, const std::string& name,
+                                  std::int64_t otherwise) {
+  const std::string prefix = "--" + name + "=";
+  for (int i = 1; i < argc; ++i) {
+    const std::string argument = argv[i];
+    if (argument.rfind(prefix, 0) == 0) return std::atoll(argument.c_str() + prefix.size());
+  }
+  return otherwise;
+}
+
+/// A square product of fp32 matrices: the machine's peak in practice, to be measured in the same
+/// run as what is compared with it.
+class Peak {
+ public:
+  explicit Peak(Device& device) : device_(device), memory_(device.allocate(3 * kSize * kSize * 4)) {
+    const auto matrix = [&](std::int64_t index) {
+      return Tensor::dense(memory_.data() + index * kSize * kSize * 4, DType::f32, {kSize, kSize});
+    };
+    product_ = {.out = matrix(0), .a = matrix(1), .b = matrix(2)};
+    for (std::int64_t i = 0; i < kSize * kSize; ++i) {
+      product_.a.as<float>()[i] = std::sin(static_cast<float>(i));
+      product_.b.as<float>()[i] = std::cos(static_cast<float>(i));
+    }
+  }
+
+  /// FLOP/s of one product.
+  double measure() {
+    return 2.0 * kSize * kSize * kSize / seconds_of([&] { device_.run(product_); });
+  }
+
+ private:
+  static constexpr std::int64_t kSize = 2048;
+  Device& device_;
+  Buffer memory_;
+  MatMul product_;
+};
+
+}  // namespace longscan::benchmark
