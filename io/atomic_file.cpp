@@ -130,10 +130,14 @@ std::string read_file(const std::filesystem::path& path) {
 
 void make_folder(const std::filesystem::path& folder) {
   std::error_code error;
-  std::filesystem::create_directories(folder, error);
-  if (!error) return;
+  if (folder.empty() || std::filesystem::is_directory(folder, error)) return;
+  const std::filesystem::path parent = folder.parent_path();
+  if (parent != folder) make_folder(parent);
+  std::filesystem::create_directory(folder, error);
+  if (!error) return sync_folder(parent);
+  const bool is_taken = error == std::errc::file_exists;
   throw Error(ErrorKind::io, {.what = "cannot make the folder",
-                              .why = error.message(),
+                              .why = is_taken ? "there is a file of this name" : error.message(),
                               .hint = "check the path and who may write there",
                               .where = folder.string()});
 }
