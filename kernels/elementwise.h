@@ -56,9 +56,9 @@ struct SwiGlu {
 };
 void execute(Cpu&, const SwiGlu&);
 
-/// The gradient of SwiGlu with respect to gate and up.
+/// The gradient of SwiGlu with respect to gate and up. `d_in` may be `in`.
 struct SwiGluBackward {
-  Tensor d_in;   ///< [rows, 2 * hidden] dense, f32 or f64; not the memory of `in`
+  Tensor d_in;   ///< [rows, 2 * hidden] dense, f32 or f64
   Tensor d_out;  ///< [rows, hidden] dense
   Tensor in;     ///< [rows, 2 * hidden] dense
   void check() const;
@@ -72,7 +72,7 @@ struct Dropout {
   Tensor out;       ///< [tokens, columns] dense, f32 or f64
   Tensor in;        ///< [tokens, columns] dense
   double rate = 0;  ///< in [0, 1)
-  RandomKey key;
+  RandomKey key = {};
   std::int64_t first_token = 0;  ///< global index of row 0
   void check() const;
 };

@@ -12,12 +12,12 @@ class Cpu;
 /// Without (RMSNorm, Zhang and Sennrich 2019): out = in * rstd * weight, rstd = 1 / sqrt(mean(in^2)
 /// + epsilon).
 struct Normalize {
-  Tensor out;     ///< [tokens, width] dense, f32 or f64
-  Tensor rstd;    ///< [tokens], kept for backward
-  Tensor mean;    ///< [tokens], kept for backward; absent without a bias
-  Tensor in;      ///< [tokens, width] dense
-  Tensor weight;  ///< [width]
-  Tensor bias;    ///< [width]; absent: RMSNorm
+  Tensor out;        ///< [tokens, width] dense, f32 or f64
+  Tensor rstd;       ///< [tokens], kept for backward
+  Tensor mean = {};  ///< [tokens], kept for backward; absent without a bias
+  Tensor in;         ///< [tokens, width] dense
+  Tensor weight;     ///< [width]
+  Tensor bias = {};  ///< [width]; absent: RMSNorm
   double epsilon = 1e-5;
   void check() const;
 };
@@ -27,12 +27,12 @@ void execute(Cpu&, const Normalize&);
 struct NormalizeBackward {
   Tensor d_in;      ///< [tokens, width] dense; added to, for it is the residual stream's gradient
   Tensor d_weight;  ///< [width]
-  Tensor d_bias;    ///< [width]; absent: RMSNorm
-  Tensor d_out;     ///< [tokens, width] dense
-  Tensor in;        ///< [tokens, width] dense
-  Tensor weight;    ///< [width]
-  Tensor rstd;      ///< [tokens]
-  Tensor mean;      ///< [tokens]; absent: RMSNorm
+  Tensor d_bias = {};  ///< [width]; absent: RMSNorm
+  Tensor d_out;        ///< [tokens, width] dense
+  Tensor in;           ///< [tokens, width] dense
+  Tensor weight;       ///< [width]
+  Tensor rstd;         ///< [tokens]
+  Tensor mean = {};    ///< [tokens]; absent: RMSNorm
   void check() const;
 };
 void execute(Cpu&, const NormalizeBackward&);
