@@ -86,13 +86,17 @@ void require_space(const std::filesystem::path& folder, const CheckpointContents
        .where = folder.string()});
 }
 
-void write_tensors(hid_t parent, const char* group_name, std::span<const NamedTensor> tensors) {
+void write_tensors(const hdf5::File& file, hid_t parent, const char* group_name,
+                   std::span<const NamedTensor> tensors) {
   const hdf5::Group group = hdf5::create_group(parent, group_name);
   for (const NamedTensor& one : tensors) {
     const hid_t type = hdf5_type_of(one.tensor.dtype);
-    hdf5::Dataset dataset = hdf5::create_dataset(group.id(), one.name, type, shape_of(one.tensor));
-    hdf5::write_all(dataset, type, one.tensor.data);
-    dataset.close();
+    const hdf5::Dataset dataset =
+        hdf5::create_dataset(group.id(), one.name, type, shape_of(one.tensor));
+    hdf5::write_or_abandon(file, [&] {
+      hdf5::write_all(dataset, type, one.tensor.data);
+      hdf5::flush(dataset);
+    });
   }
 }
 
@@ -114,13 +118,14 @@ void write_header(hid_t file, const CheckpointHeader& header) {
 void write_hdf5(const std::filesystem::path& path, const CheckpointContents& contents) {
   const hdf5::Guard guard;
   hdf5::File file = hdf5::create_file(path.string());
-  write_header(file.id(), contents.header);
-  write_tensors(file.id(), kModel, contents.model);
-  {
+  hdf5::write_or_abandon(file, [&] {
+    write_header(file.id(), contents.header);
+    write_tensors(file, file.id(), kModel, contents.model);
     const hdf5::Group optimizer = hdf5::create_group(file.id(), kOptimizer);
-    write_tensors(optimizer.id(), kFirstMoment, contents.first_moment);
-    write_tensors(optimizer.id(), kSecondMoment, contents.second_moment);
-  }
+    write_tensors(file, optimizer.id(), kFirstMoment, contents.first_moment);
+    write_tensors(file, optimizer.id(), kSecondMoment, contents.second_moment);
+    hdf5::flush(file);
+  });
   file.close();
 }
 
@@ -223,6 +228,8 @@ std::filesystem::path write_checkpoint(const std::filesystem::path& folder,
   remove_leftovers(folder);
   require_space(folder, contents);
   AtomicFile file(folder / checkpoint_name(contents.header.step));
+  // A first block by hand: HDF5 does not recover when it cannot even begin a file.
+  FileDescriptor::create(file.temporary()).write(std::string(4096, '\0'));
   on_file(ErrorKind::io, "cannot write the checkpoint", file.path(),
           [&] { write_hdf5(file.temporary(), contents); });
   publish_with_manifest(file);

@@ -1,12 +1,24 @@
 // HDF5 in the few forms that Longscan uses.
 #include "io/hdf5.h"
 
+#include <sys/mman.h>
+#include <unistd.h>
+
 #include <algorithm>
 
 namespace longscan::hdf5 {
 namespace {
 
 constexpr std::int64_t kChunkBytes = 64 * 1024;
+
+/// The operating system's reason within an entry about a failed read or write, or the whole entry.
+std::string reason_of(const std::string& entry) {
+  constexpr std::string_view kBefore = "error message = '";
+  const std::size_t found = entry.find(kBefore);
+  if (found == std::string::npos) return entry;
+  const std::size_t begin = found + kBefore.size();
+  return entry.substr(begin, entry.find('\'', begin) - begin);
+}
 
 /// Remembers the first entry that a walk shows: the innermost, which knows the file and the reason.
 herr_t remember_first(unsigned index, const H5E_error2_t* entry, void* message) {
@@ -92,7 +104,8 @@ void fail(const char* call, std::source_location source) {
   H5Ewalk2(H5E_DEFAULT, H5E_WALK_UPWARD, remember_first, &reason);
   H5Eclear2(H5E_DEFAULT);
   if (reason.empty()) reason = "HDF5 gives no reason";
-  throw Error(ErrorKind::io, {.what = fmt::format("{} failed", call), .why = reason}, source);
+  throw Error(ErrorKind::io, {.what = fmt::format("{} failed", call), .why = reason_of(reason)},
+              source);
 }
 
 File create_file(const std::string& path) {
@@ -108,6 +121,20 @@ File open_file(const std::string& path) {
 
 void flush(const File& file) {
   HDF5_CHECK(H5Fflush(file.id(), H5F_SCOPE_LOCAL));
+}
+
+void flush(const Dataset& dataset) {
+  HDF5_CHECK(H5Dflush(dataset.id()));
+}
+
+void abandon(const File& file) noexcept {
+  const Guard guard;
+  void* descriptor = nullptr;
+  if (H5Fget_vfd_handle(file.id(), H5P_DEFAULT, &descriptor) < 0) return;
+  const int nowhere = memfd_create("abandoned", MFD_CLOEXEC);
+  if (nowhere < 0) return;
+  ::dup2(nowhere, *static_cast<int*>(descriptor));
+  ::close(nowhere);
 }
 
 Group create_group(hid_t parent, const std::string& name) {

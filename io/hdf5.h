@@ -98,6 +98,22 @@ File create_file(const std::string& path);
 File open_file(const std::string& path);
 /// Brings everything written so far to the operating system (not to the disk: fsync does that).
 void flush(const File& file);
+void flush(const Dataset& dataset);
+
+/// Gives up a file that could not be written, while all its ids are still open: what HDF5 holds
+/// back for it goes nowhere, so that closing succeeds. HDF5 1.10 keeps a file whose close failed
+/// and crashes at the process's end.
+void abandon(const File& file) noexcept;
+/// Runs `work`, which writes to `file`, and abandons the file when it throws.
+template <class Work>
+void write_or_abandon(const File& file, const Work& work) {
+  try {
+    work();
+  } catch (...) {
+    abandon(file);
+    throw;
+  }
+}
 
 Group create_group(hid_t parent, const std::string& name);
 Group open_group(hid_t parent, const std::string& name);
