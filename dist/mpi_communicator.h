@@ -20,8 +20,9 @@ class MpiEnvironment {
   MpiEnvironment(int* argument_count, char*** arguments);
   MpiEnvironment(const MpiEnvironment&) = delete;
   MpiEnvironment& operator=(const MpiEnvironment&) = delete;
-  /// When left by an error, ends the job: the other ranks may wait for this one, and MPI's orderly
-  /// end would wait for them.
+  /// When left by an error, ends the job with exit code 70: the other ranks may wait for this one,
+  /// and MPI's orderly end would wait for them. Catch inside to print the error and choose the
+  /// code.
   ~MpiEnvironment();
 
   /// Ends all ranks of the job with this exit code. For an error that only this rank has.

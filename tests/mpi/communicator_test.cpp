@@ -65,9 +65,32 @@ TEST(MpiCommunicator, ranks_that_differ_are_named_on_every_rank) {
                               last, last))));
 }
 
+/// The last rank fails while the others wait for it, and is left to `abort` or to the environment's
+/// end. Started by tests/dist/failing_rank_test.cpp.
+int fail_on_last_rank(int argument_count, char** arguments, bool abort) {
+  const MpiEnvironment environment(&argument_count, &arguments);
+  MpiCommunicator world(MPI_COMM_WORLD);
+  if (world.rank() + 1 == world.size()) {
+    const Error error(ErrorKind::data, {.what = "this rank fails"});
+    if (!abort) throw error;
+    environment.abort(exit_code(error.kind()));
+  }
+  world.barrier();
+  return 0;
+}
+
 }  // namespace
 }  // namespace longscan::test
 
 int main(int argument_count, char** arguments) {
-  return longscan::test::run_mpi_tests(argument_count, arguments);
+  using namespace longscan;
+  const std::string mode = argument_count > 1 ? arguments[1] : "";
+  if (mode != "--fail-by-abort" && mode != "--fail-by-exception") {
+    return test::run_mpi_tests(argument_count, arguments);
+  }
+  try {
+    return test::fail_on_last_rank(argument_count, arguments, mode == "--fail-by-abort");
+  } catch (const Error& error) {
+    return exit_code(error.kind());
+  }
 }
