@@ -13,50 +13,48 @@ namespace {
 
 using namespace attention;
 
+// out = numerator / normaliser of one chunk.
 template <class T>
-void attend_chunk(const Chunk& chunk, Workspace<T>& space, HeadView<T> out, HeadView<T> normalizer,
-                  HeadView<T> values) {
-  const HeadState<T>& state = space.state;
+void attend_chunk(const Chunk& chunk, Workspace<T>& space, HeadView<T> out,
+                  HeadView<T> normalizer) {
+  const HeadSizes& sizes = space.sizes;
   const std::int64_t count = chunk.size();
-  const std::int64_t features = state.features;
-  blas::gemm(false, true, count, count, features, T{1}, space.phi_query, features, space.phi_key,
-             features, T{0}, space.scores, count);
-  keep_lower_triangle(space.scores, count);
-  blas::gemm(false, false, count, state.value_dim, features, T{1}, space.phi_query, features,
-             state.sum, state.value_dim, T{0}, out.row(chunk.begin), out.stride);
-  blas::gemm(false, false, count, state.value_dim, count, T{1}, space.scores, count,
-             values.row(chunk.begin), values.stride, T{1}, out.row(chunk.begin), out.stride);
+  space.score(chunk);
+  const tile::Result<T> rows{space.rows, sizes.padded_value_dim};
+  tile::multiply<T>(rows, {space.phi_query, sizes.padded_features, 1},
+                    {space.state.sum, sizes.padded_value_dim}, count, sizes.padded_value_dim,
+                    sizes.features, false);
+  tile::multiply<T>(rows, {space.scores, kChunk, 1}, {space.values, sizes.padded_value_dim}, count,
+                    sizes.padded_value_dim, count, true, tile::Shape::lower_left);
   for (std::int64_t i = 0; i < count; ++i) {
-    const T* query = space.phi_query + i * features;
-    const T* scores = space.scores + i * count;
+    const T* query = space.phi_query + i * sizes.padded_features;
+    const T* scores = space.scores + i * kChunk;
     T total = 0;
 #pragma omp simd reduction(+ : total)
-    for (std::int64_t f = 0; f < features; ++f) total += query[f] * state.normalizer[f];
+    for (std::int64_t f = 0; f < sizes.features; ++f) total += query[f] * space.state.normalizer[f];
 #pragma omp simd reduction(+ : total)
     for (std::int64_t j = 0; j < count; ++j) total += scores[j];
     *normalizer.row(chunk.begin + i) = total;
+    const T* numerator = space.rows + i * sizes.padded_value_dim;
     T* row = out.row(chunk.begin + i);
     const T inverse = T{1} / total;
 #pragma omp simd
-    for (std::int64_t d = 0; d < state.value_dim; ++d) row[d] *= inverse;
+    for (std::int64_t d = 0; d < sizes.value_dim; ++d) row[d] = numerator[d] * inverse;
   }
 }
 
 template <class T>
 void attend(const Piece& piece, Workspace<T>& space, const LinearAttention& op) {
-  const HeadView<T> queries = head_view<T>(op.query, piece.head);
-  const HeadView<T> keys = head_view<T>(op.key, piece.head);
-  const HeadView<T> values = head_view<T>(op.value, piece.head);
-  const std::int64_t features = space.state.features;
   ChunkWalk walk(op.document_starts, piece.begin, piece.end);
   for (Chunk chunk; walk.next(chunk);) {
     if (chunk.starts_document) space.state.clear();
-    map_features(op.feature_map, space.phi_query, queries, chunk.begin, chunk.size(), features);
-    map_features(op.feature_map, space.phi_key, keys, chunk.begin, chunk.size(), features);
+    space.map_queries(chunk, op.query, piece.head, op.feature_map);
+    space.map_keys(chunk, op.key, piece.head, op.feature_map);
+    space.load_values(chunk, op.value, piece.head);
     attend_chunk(chunk, space, head_view<T>(op.out, piece.head),
-                 head_view<T>(op.normalizer, piece.head), values);
-    space.state.accumulate(space.phi_key, values.row(chunk.begin), values.stride, nullptr,
-                           chunk.size());
+                 head_view<T>(op.normalizer, piece.head));
+    space.state.accumulate(space.phi_key, space.values, chunk.size());
+    space.state.accumulate_normalizer(space.phi_key, nullptr, chunk.size());
   }
 }
 
@@ -65,9 +63,8 @@ void step(Cpu& cpu, const LinearAttentionStep& op) {
   const Sizes sizes = sizes_of(op.query, op.value);
   for (std::int64_t head = 0; head < sizes.heads; ++head) {
     Workspace<T> space = Workspace<T>::of(cpu, 0, sizes);
-    map_features(op.feature_map, space.phi_query, head_view<T>(op.query, head), 0, 1,
-                 sizes.features);
-    map_features(op.feature_map, space.phi_key, head_view<T>(op.key, head), 0, 1, sizes.features);
+    space.map_queries({0, 1, false, 0}, op.query, head, op.feature_map);
+    space.map_keys({0, 1, false, 0}, op.key, head, op.feature_map);
     const T* value = head_view<T>(op.value, head).data;
     T* out = head_view<T>(op.out, head).data;
     T* state = op.state.as<T>() + head * op.state.stride[0];

@@ -13,112 +13,163 @@ namespace {
 
 using namespace attention;
 
-// space.state = R of the piece, up to its first document start.
+// What the chunk's outputs hand back: scaled = d_out / normaliser and weight = -(d_out . out) /
+// normaliser.
 template <class T, class Operation>
-void sum_gradients(const Piece& piece, Workspace<T>& space, const Operation& op) {
-  const HeadView<T> queries = head_view<T>(op.query, piece.head);
-  space.state.clear();
-  ChunkWalk walk(op.document_starts, piece.begin, piece.end);
-  for (Chunk chunk; walk.next(chunk) && !chunk.starts_document;) {
-    map_features(op.feature_map, space.phi_query, queries, chunk.begin, chunk.size(),
-                 space.state.features);
-    space.gradient.compute(chunk, head_view<T>(op.d_out, piece.head),
-                           head_view<T>(op.out, piece.head),
-                           head_view<T>(op.normalizer, piece.head), space.state.value_dim);
-    space.state.accumulate(space.phi_query, space.gradient.scaled, space.state.value_dim,
-                           space.gradient.weight, chunk.size());
+void scale_gradient(const Chunk& chunk, Workspace<T>& space, const Operation& op,
+                    std::int64_t head) {
+  const HeadView<T> d_out = head_view<T>(op.d_out, head);
+  const HeadView<T> out = head_view<T>(op.out, head);
+  const HeadView<T> normalizer = head_view<T>(op.normalizer, head);
+  const std::int64_t stride = space.sizes.padded_value_dim;
+  const std::int64_t value_dim = space.sizes.value_dim;
+  for (std::int64_t i = 0; i < chunk.size(); ++i) {
+    const std::int64_t token = chunk.begin + i;
+    const T* gradient = d_out.row(token);
+    const T* output = out.row(token);
+    prefetch_row(d_out.row(token + chunk.ahead), value_dim);
+    prefetch_row(out.row(token + chunk.ahead), value_dim);
+    T* scaled = space.scaled + i * stride;
+    const T inverse = T{1} / *normalizer.row(token);
+    T dot = 0;
+#pragma omp simd reduction(+ : dot)
+    for (std::int64_t d = 0; d < value_dim; ++d) {
+      dot += gradient[d] * output[d];
+      scaled[d] = gradient[d] * inverse;
+    }
+    std::fill(scaled + value_dim, scaled + stride, T{0});
+    space.weight[i] = -dot * inverse;
   }
 }
 
 // d_scores = tril(g~ v~^T): how the loss changes with phi(q_i) . phi(k_j).
 template <class T>
-void gradient_of_scores(const Chunk& chunk, Workspace<T>& space, HeadView<T> values) {
+void gradient_of_scores(const Chunk& chunk, Workspace<T>& space) {
   const std::int64_t count = chunk.size();
-  const std::int64_t value_dim = space.state.value_dim;
+  const std::int64_t stride = space.sizes.padded_value_dim;
   for (std::int64_t i = 0; i < count; ++i) {
-    std::fill_n(space.d_scores + i * count, count, space.gradient.weight[i]);
+    std::fill_n(space.d_scores + i * kChunk, kChunk, space.weight[i]);
   }
-  blas::gemm(false, true, count, count, value_dim, T{1}, space.gradient.scaled, value_dim,
-             values.row(chunk.begin), values.stride, T{1}, space.d_scores, count);
+  tile::transpose(space.value_columns, kChunk, space.values, stride, count, space.sizes.value_dim);
+  tile::multiply<T>({space.d_scores, kChunk}, {space.scaled, stride, 1},
+                    {space.value_columns, kChunk}, count, tile::padded<T>(count),
+                    space.sizes.value_dim, true, tile::Shape::lower_result);
   keep_lower_triangle(space.d_scores, count);
 }
 
+// space.state = R of the piece, up to its first document start.
+template <class T, class Operation>
+void sum_gradients(const Piece& piece, Workspace<T>& space, const Operation& op) {
+  space.state.clear();
+  ChunkWalk walk(op.document_starts, piece.begin, piece.end);
+  for (Chunk chunk; walk.next(chunk) && !chunk.starts_document;) {
+    space.map_queries(chunk, op.query, piece.head, op.feature_map);
+    scale_gradient(chunk, space, op, piece.head);
+    space.state.accumulate(space.phi_query, space.scaled, chunk.size());
+    space.state.accumulate_normalizer(space.phi_query, space.weight, chunk.size());
+  }
+}
+
+// d_phi(q) = S g~. The state is kept with its two sides exchanged, as the products here read it.
 template <class T>
 void differentiate_queries(const Piece& piece, Workspace<T>& space,
                            const LinearAttentionBackwardQuery& op) {
-  const HeadView<T> keys = head_view<T>(op.key, piece.head);
-  const HeadView<T> values = head_view<T>(op.value, piece.head);
+  const HeadSizes& sizes = space.sizes;
+  const std::int64_t features = sizes.padded_features;
   HeadState<T>& state = space.state;
-  const std::int64_t features = state.features;
+  std::fill_n(space.state_columns, sizes.value_dim * features, T{0});
+  tile::transpose(space.state_columns, features, state.sum, sizes.padded_value_dim, sizes.features,
+                  sizes.value_dim);
   ChunkWalk walk(op.document_starts, piece.begin, piece.end);
   for (Chunk chunk; walk.next(chunk);) {
     const std::int64_t count = chunk.size();
-    if (chunk.starts_document) state.clear();
-    space.gradient.compute(chunk, head_view<T>(op.d_out, piece.head),
-                           head_view<T>(op.out, piece.head),
-                           head_view<T>(op.normalizer, piece.head), state.value_dim);
-    map_features(op.feature_map, space.phi_query, head_view<T>(op.query, piece.head), chunk.begin,
-                 count, features);
-    map_features(op.feature_map, space.phi_key, keys, chunk.begin, count, features);
-    gradient_of_scores(chunk, space, values);
+    if (chunk.starts_document) {
+      state.clear();
+      std::fill_n(space.state_columns, sizes.value_dim * features, T{0});
+    }
+    scale_gradient(chunk, space, op, piece.head);
+    space.map_queries(chunk, op.query, piece.head, op.feature_map);
+    space.map_keys(chunk, op.key, piece.head, op.feature_map);
+    space.load_values(chunk, op.value, piece.head);
+    gradient_of_scores(chunk, space);
     for (std::int64_t i = 0; i < count; ++i) {
 #pragma omp simd
-      for (std::int64_t f = 0; f < features; ++f) {
-        space.d_phi[i * features + f] = space.gradient.weight[i] * state.normalizer[f];
+      for (std::int64_t f = 0; f < sizes.features; ++f) {
+        space.d_phi[i * features + f] = space.weight[i] * state.normalizer[f];
       }
     }
-    blas::gemm(false, true, count, features, state.value_dim, T{1}, space.gradient.scaled,
-               state.value_dim, state.sum, state.value_dim, T{1}, space.d_phi, features);
-    blas::gemm(false, false, count, features, count, T{1}, space.d_scores, count, space.phi_key,
-               features, T{1}, space.d_phi, features);
+    const tile::Result<T> d_phi{space.d_phi, features};
+    tile::multiply<T>(d_phi, {space.scaled, sizes.padded_value_dim, 1},
+                      {space.state_columns, features}, count, features, sizes.value_dim, true);
+    tile::multiply<T>(d_phi, {space.d_scores, kChunk, 1}, {space.phi_key, features}, count,
+                      features, count, true, tile::Shape::lower_left);
     unmap_features(op.feature_map, head_view<T>(op.d_query, piece.head), chunk.begin, space.d_phi,
-                   space.phi_query, count, features);
-    state.accumulate(space.phi_key, values.row(chunk.begin), values.stride, nullptr, count);
+                   space.phi_query, features, count, sizes.features);
+    tile::multiply<T>({space.state_columns, features}, {space.values, 1, sizes.padded_value_dim},
+                      {space.phi_key, features}, sizes.value_dim, features, count, true);
+    state.accumulate_normalizer(space.phi_key, nullptr, count);
+  }
+}
+
+// d_phi(k) = R v~, within the chunk and behind it.
+template <class T>
+void differentiate_keys(const Chunk& chunk, Workspace<T>& space) {
+  const HeadSizes& sizes = space.sizes;
+  const std::int64_t features = sizes.padded_features;
+  const std::int64_t count = chunk.size();
+  tile::transpose(space.state_columns, features, space.state.sum, sizes.padded_value_dim,
+                  sizes.features, sizes.value_dim);
+  for (std::int64_t i = 0; i < count; ++i) {
+    T* row = space.d_phi + i * features;
+#pragma omp simd
+    for (std::int64_t f = 0; f < sizes.features; ++f) row[f] = space.state.normalizer[f];
+  }
+  const tile::Result<T> d_phi{space.d_phi, features};
+  tile::multiply<T>(d_phi, {space.values, sizes.padded_value_dim, 1},
+                    {space.state_columns, features}, count, features, sizes.value_dim, true);
+  tile::multiply<T>(d_phi, {space.d_scores, 1, kChunk}, {space.phi_query, features}, count,
+                    features, count, true, tile::Shape::upper_left);
+}
+
+// d_v = R^T phi(k), within the chunk and behind it.
+template <class T>
+void differentiate_values(const Chunk& chunk, Workspace<T>& space, HeadView<T> d_value) {
+  const HeadSizes& sizes = space.sizes;
+  const std::int64_t count = chunk.size();
+  const tile::Result<T> rows{space.rows, sizes.padded_value_dim};
+  tile::multiply<T>(rows, {space.phi_key, sizes.padded_features, 1},
+                    {space.state.sum, sizes.padded_value_dim}, count, sizes.padded_value_dim,
+                    sizes.features, false);
+  tile::multiply<T>(rows, {space.scores, 1, kChunk}, {space.scaled, sizes.padded_value_dim}, count,
+                    sizes.padded_value_dim, count, true, tile::Shape::upper_left);
+  for (std::int64_t i = 0; i < count; ++i) {
+    const T* from = rows.data + i * rows.stride;
+    T* to = d_value.row(chunk.begin + i);
+#pragma omp simd
+    for (std::int64_t d = 0; d < sizes.value_dim; ++d) to[d] = from[d];
   }
 }
 
 template <class T>
 void differentiate_keys_and_values(const Piece& piece, Workspace<T>& space,
                                    const LinearAttentionBackwardKeyValue& op) {
-  const HeadView<T> values = head_view<T>(op.value, piece.head);
-  const HeadView<T> d_values = head_view<T>(op.d_value, piece.head);
-  HeadState<T>& state = space.state;
-  const std::int64_t features = state.features;
-  const std::int64_t value_dim = state.value_dim;
   ChunkWalk walk(op.document_starts, piece.begin, piece.end);
   for (Chunk chunk; walk.previous(chunk);) {
-    const std::int64_t count = chunk.size();
-    space.gradient.compute(chunk, head_view<T>(op.d_out, piece.head),
-                           head_view<T>(op.out, piece.head),
-                           head_view<T>(op.normalizer, piece.head), value_dim);
-    map_features(op.feature_map, space.phi_query, head_view<T>(op.query, piece.head), chunk.begin,
-                 count, features);
-    map_features(op.feature_map, space.phi_key, head_view<T>(op.key, piece.head), chunk.begin,
-                 count, features);
-    blas::gemm(false, true, count, count, features, T{1}, space.phi_query, features, space.phi_key,
-               features, T{0}, space.scores, count);
-    keep_lower_triangle(space.scores, count);
-    gradient_of_scores(chunk, space, values);
-    // d_phi(k) = R v~ within and behind the chunk.
-    for (std::int64_t i = 0; i < count; ++i) {
-      std::copy_n(state.normalizer, features, space.d_phi + i * features);
-    }
-    blas::gemm(false, true, count, features, value_dim, T{1}, values.row(chunk.begin),
-               values.stride, state.sum, value_dim, T{1}, space.d_phi, features);
-    blas::gemm(true, false, count, features, count, T{1}, space.d_scores, count, space.phi_query,
-               features, T{1}, space.d_phi, features);
+    scale_gradient(chunk, space, op, piece.head);
+    space.map_queries(chunk, op.query, piece.head, op.feature_map);
+    space.map_keys(chunk, op.key, piece.head, op.feature_map);
+    space.load_values(chunk, op.value, piece.head);
+    space.score(chunk);
+    gradient_of_scores(chunk, space);
+    differentiate_keys(chunk, space);
     unmap_features(op.feature_map, head_view<T>(op.d_key, piece.head), chunk.begin, space.d_phi,
-                   space.phi_key, count, features);
-    // d_v = R^T phi(k) within and behind the chunk.
-    blas::gemm(false, false, count, value_dim, features, T{1}, space.phi_key, features, state.sum,
-               value_dim, T{0}, d_values.row(chunk.begin), d_values.stride);
-    blas::gemm(true, false, count, value_dim, count, T{1}, space.scores, count,
-               space.gradient.scaled, value_dim, T{1}, d_values.row(chunk.begin), d_values.stride);
+                   space.phi_key, space.sizes.padded_features, chunk.size(), space.sizes.features);
+    differentiate_values(chunk, space, head_view<T>(op.d_value, piece.head));
     if (chunk.starts_document) {
-      state.clear();
+      space.state.clear();
     } else {
-      state.accumulate(space.phi_query, space.gradient.scaled, value_dim, space.gradient.weight,
-                       count);
+      space.state.accumulate(space.phi_query, space.scaled, chunk.size());
+      space.state.accumulate_normalizer(space.phi_query, space.weight, chunk.size());
     }
   }
 }

@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <cstdint>
 
-#include "kernels/cpu/blas.h"
+#include "kernels/cpu/tile_product.h"
 #include "kernels/cpu/vector_math.h"
 #include "kernels/linear_attention.h"
 #include "kernels/tensor.h"
@@ -21,6 +21,8 @@ struct Chunk {
   std::int64_t begin;
   std::int64_t end;
   bool starts_document;
+  std::int64_t
+      ahead;  ///< tokens from here to the walk's next chunk, 0 at its end: what to prefetch
   std::int64_t size() const { return end - begin; }
 };
 
@@ -42,6 +44,7 @@ class ChunkWalk {
     chunk.begin = begin_;
     chunk.end = std::min(begin_ + kChunk, start != last_ ? std::min(*start, end_) : end_);
     begin_ = chunk.end;
+    chunk.ahead = std::min(chunk.size(), end_ - begin_);
     return true;
   }
 
@@ -53,6 +56,7 @@ class ChunkWalk {
     chunk.begin = std::max(end_ - kChunk, border);
     chunk.starts_document = behind != first_ && behind[-1] == chunk.begin;
     end_ = chunk.begin;
+    chunk.ahead = -std::min(chunk.size(), end_ - begin_);
     return true;
   }
 
@@ -71,26 +75,38 @@ struct HeadView {
   T* row(std::int64_t token) const { return data + token * stride; }
 };
 
+/// Asks for the row that a walk will read a chunk later. Rows lie far apart, so no hardware
+/// prefetcher sees them coming, and their latency is as long as the arithmetic on them.
+template <class T>
+[[gnu::always_inline]] inline void prefetch_row(const T* row, std::int64_t columns) {
+  constexpr std::int64_t kLine = 64 / sizeof(T);
+  for (std::int64_t i = 0; i < columns; i += kLine) __builtin_prefetch(row + i);
+}
+
 template <class T>
 HeadView<T> head_view(const Tensor& tensor, std::int64_t head) {
   return {tensor.as<T>() + head * tensor.stride[1], tensor.stride[0]};
 }
 
-/// phi of `count` rows of x, dense [count, features].
+/// phi of `count` rows of x into rows of `stride`; what lies behind the features becomes zero.
+/// Prefetches the rows `ahead` tokens further.
 template <class T>
-void map_features(FeatureMap map, T* phi, HeadView<T> x, std::int64_t begin, std::int64_t count,
-                  std::int64_t features) {
+void map_features(FeatureMap map, T* phi, std::int64_t stride, HeadView<T> x, std::int64_t begin,
+                  std::int64_t count, std::int64_t features, std::int64_t ahead) {
   switch (map) {
     case FeatureMap::elu1:
       for (std::int64_t token = 0; token < count; ++token) {
         const T* in = x.row(begin + token);
-        T* out = phi + token * features;
+        prefetch_row(x.row(begin + token + ahead), features);
+        T* out = phi + token * stride;
 #pragma omp simd
         for (std::int64_t f = 0; f < features; ++f) {
           // e^x itself: elu(x) + 1 would round to zero below -17 in fp32.
-          const T small = vector_math::exp(std::min(in[f], T{0}));
-          out[f] = in[f] > T{0} ? in[f] + T{1} : small;
+          const T value = in[f];
+          const T small = vector_math::exp(value < T{0} ? value : T{0});
+          out[f] = value > T{0} ? value + T{1} : small;
         }
+        std::fill(out + features, out + stride, T{0});
       }
   }
 }
@@ -98,71 +114,83 @@ void map_features(FeatureMap map, T* phi, HeadView<T> x, std::int64_t begin, std
 /// d_x = d_phi * phi'(x) for `count` rows, from phi alone where the map allows it.
 template <class T>
 void unmap_features(FeatureMap map, HeadView<T> d_x, std::int64_t begin, const T* d_phi,
-                    const T* phi, std::int64_t count, std::int64_t features) {
+                    const T* phi, std::int64_t stride, std::int64_t count, std::int64_t features) {
   switch (map) {
     case FeatureMap::elu1:
       for (std::int64_t token = 0; token < count; ++token) {
         T* out = d_x.row(begin + token);
-        const T* up = d_phi + token * features;
-        const T* value = phi + token * features;
+        const T* up = d_phi + token * stride;
+        const T* value = phi + token * stride;
         // phi' is 1 where phi > 1 and e^x = phi elsewhere.
 #pragma omp simd
-        for (std::int64_t f = 0; f < features; ++f) out[f] = up[f] * std::min(value[f], T{1});
+        for (std::int64_t f = 0; f < features; ++f) {
+          out[f] = up[f] * (value[f] < T{1} ? value[f] : T{1});
+        }
       }
   }
 }
 
-/// A state of one head while a kernel works on it: sum [features, value_dim] dense, normalizer
-/// [features].
+/// The sizes of one head, padded to whole vectors where a row of them is stored.
+struct HeadSizes {
+  std::int64_t features;
+  std::int64_t value_dim;
+  std::int64_t padded_features;
+  std::int64_t padded_value_dim;
+
+  template <class T>
+  static HeadSizes of(std::int64_t features, std::int64_t value_dim) {
+    return {features, value_dim, tile::padded<T>(features), tile::padded<T>(value_dim)};
+  }
+};
+
+/// A state of one head while a kernel works on it: sum [features, padded_value_dim], then
+/// normalizer [features].
 template <class T>
 struct HeadState {
   T* sum = nullptr;
   T* normalizer = nullptr;
-  std::int64_t features = 0;
-  std::int64_t value_dim = 0;
+  HeadSizes sizes{};
 
-  static std::int64_t count(std::int64_t features, std::int64_t value_dim) {
-    return features * (value_dim + 1);
+  static std::int64_t count(const HeadSizes& sizes) {
+    return sizes.features * sizes.padded_value_dim + sizes.padded_features;
   }
-  static HeadState in(T* memory, std::int64_t features, std::int64_t value_dim) {
-    return {memory, memory + features * value_dim, features, value_dim};
+  static HeadState in(T* memory, const HeadSizes& sizes) {
+    return {memory, memory + sizes.features * sizes.padded_value_dim, sizes};
   }
 
-  void clear() { std::fill(sum, sum + count(features, value_dim), T{0}); }
+  void clear() { std::fill(sum, sum + count(sizes), T{0}); }
+  void copy_from(const HeadState& other) { std::copy_n(other.sum, count(sizes), sum); }
 
   /// From and to the layout of the operations, [features, value_dim + 1].
   void load(const T* packed) {
-    for (std::int64_t f = 0; f < features; ++f) {
-      const T* row = packed + f * (value_dim + 1);
-      std::copy(row, row + value_dim, sum + f * value_dim);
-      normalizer[f] = row[value_dim];
+    clear();
+    for (std::int64_t f = 0; f < sizes.features; ++f) {
+      const T* row = packed + f * (sizes.value_dim + 1);
+      std::copy_n(row, sizes.value_dim, sum + f * sizes.padded_value_dim);
+      normalizer[f] = row[sizes.value_dim];
     }
   }
   void store(T* packed) const {
-    for (std::int64_t f = 0; f < features; ++f) {
-      T* row = packed + f * (value_dim + 1);
-      std::copy(sum + f * value_dim, sum + (f + 1) * value_dim, row);
-      row[value_dim] = normalizer[f];
+    for (std::int64_t f = 0; f < sizes.features; ++f) {
+      T* row = packed + f * (sizes.value_dim + 1);
+      std::copy_n(sum + f * sizes.padded_value_dim, sizes.value_dim, row);
+      row[sizes.value_dim] = normalizer[f];
     }
   }
-  void add(const HeadState& other) {
-    const std::int64_t total = count(features, value_dim);
-#pragma omp simd
-    for (std::int64_t i = 0; i < total; ++i) sum[i] += other.sum[i];
-  }
 
-  /// sum += phi^T rows, normalizer += phi^T weights (all ones where `weights` is null), over
-  /// `count` tokens.
-  void accumulate(const T* phi, const T* rows, std::int64_t row_stride, const T* weights,
-                  std::int64_t count) {
-    blas::gemm(true, false, features, value_dim, count, T{1}, phi, features, rows, row_stride, T{1},
-               sum, value_dim);
+  /// sum += phi^T rows over `count` tokens.
+  void accumulate(const T* phi, const T* rows, std::int64_t count) {
+    tile::multiply<T>({sum, sizes.padded_value_dim}, {phi, 1, sizes.padded_features},
+                      {rows, sizes.padded_value_dim}, sizes.features, sizes.padded_value_dim, count,
+                      true);
+  }
+  /// normalizer += phi^T weights over `count` tokens; all weights are 1 where they are absent.
+  void accumulate_normalizer(const T* phi, const T* weights, std::int64_t count) {
     for (std::int64_t token = 0; token < count; ++token) {
       const T weight = weights ? weights[token] : T{1};
+      const T* row = phi + token * sizes.padded_features;
 #pragma omp simd
-      for (std::int64_t f = 0; f < features; ++f) {
-        normalizer[f] += weight * phi[token * features + f];
-      }
+      for (std::int64_t f = 0; f < sizes.features; ++f) normalizer[f] += weight * row[f];
     }
   }
 };

@@ -20,66 +20,93 @@ inline Sizes sizes_of(const Tensor& query, const Tensor& value) {
   return {query.shape[0], query.shape[1], query.shape[2], value.shape[2]};
 }
 
-/// Zeros above the diagonal of a [count, count] tile: tokens do not see what follows them.
+/// Zeros above the diagonal of a tile of scores: tokens do not see what follows them.
 template <class T>
 void keep_lower_triangle(T* tile, std::int64_t count) {
   for (std::int64_t row = 0; row < count; ++row) {
-    std::fill(tile + row * count + row + 1, tile + (row + 1) * count, T{0});
+    std::fill(tile + row * kChunk + row + 1, tile + (row + 1) * kChunk, T{0});
   }
 }
 
-/// The upstream gradient of numerator and normaliser for one chunk:
-/// scaled = d_out / normalizer, weight = -(d_out . out) / normalizer.
+/// Copies `count` rows of one head, padding each with zeros to `stride`; prefetches the rows
+/// `ahead` tokens further.
 template <class T>
-struct ChunkGradient {
-  T* scaled;  // [kChunk, value_dim]
-  T* weight;  // [kChunk]
-
-  void compute(const Chunk& chunk, HeadView<T> d_out, HeadView<T> out, HeadView<T> normalizer,
-               std::int64_t value_dim) {
-    for (std::int64_t i = 0; i < chunk.size(); ++i) {
-      const std::int64_t token = chunk.begin + i;
-      const T* gradient = d_out.row(token);
-      const T* output = out.row(token);
-      const T inverse = T{1} / *normalizer.row(token);
-      T dot = 0;
-#pragma omp simd reduction(+ : dot)
-      for (std::int64_t d = 0; d < value_dim; ++d) {
-        dot += gradient[d] * output[d];
-        scaled[i * value_dim + d] = gradient[d] * inverse;
-      }
-      weight[i] = -dot * inverse;
-    }
+void copy_rows(T* out, std::int64_t stride, HeadView<T> in, std::int64_t begin, std::int64_t count,
+               std::int64_t columns, std::int64_t ahead) {
+  for (std::int64_t row = 0; row < count; ++row) {
+    const T* from = in.row(begin + row);
+    T* to = out + row * stride;
+    prefetch_row(in.row(begin + row + ahead), columns);
+#pragma omp simd
+    for (std::int64_t i = 0; i < columns; ++i) to[i] = from[i];
+    for (std::int64_t i = columns; i < stride; ++i) to[i] = T{0};
   }
-};
+}
 
-/// Scratch memory of one thread: state, mapped queries and keys, two square tiles, the chunk's
-/// gradient.
+/// Scratch memory of one thread. Matrices are [kChunk, features or value_dim padded] unless they
+/// say otherwise.
 template <class T>
 struct Workspace {
+  HeadSizes sizes{};
   HeadState<T> state;
   T* phi_query;
   T* phi_key;
   T* d_phi;
-  T* scores;
-  T* d_scores;
-  ChunkGradient<T> gradient;
+  T* values;
+  T* rows;           // out or d_value before it is written
+  T* scaled;         // d_out / normalizer
+  T* weight;         // [kChunk]: -(d_out . out) / normalizer
+  T* scores;         // [kChunk, kChunk]
+  T* d_scores;       // [kChunk, kChunk]
+  T* key_columns;    // phi_key transposed, [features, kChunk]
+  T* value_columns;  // values transposed, [value_dim, kChunk]
+  T* state_columns;  // state.sum transposed, [value_dim, padded features]
 
-  static Workspace of(Cpu& cpu, int thread, const Sizes& sizes) {
-    const std::int64_t rows = kChunk * sizes.features;
-    const std::int64_t state = HeadState<T>::count(sizes.features, sizes.value_dim);
-    Carve<T> carve(cpu.scratch<T>(thread, Carve<T>::padded(state) + 3 * Carve<T>::padded(rows) +
-                                              2 * kChunk * kChunk +
-                                              Carve<T>::padded(kChunk * sizes.value_dim) + kChunk));
+  static Workspace of(Cpu& cpu, int thread, const Sizes& line) {
     Workspace space;
-    space.state = HeadState<T>::in(carve.take(state), sizes.features, sizes.value_dim);
-    space.phi_query = carve.take(rows);
-    space.phi_key = carve.take(rows);
-    space.d_phi = carve.take(rows);
+    const auto sizes = HeadSizes::of<T>(line.features, line.value_dim);
+    space.sizes = sizes;
+    const std::int64_t state = HeadState<T>::count(sizes);
+    const std::int64_t by_features = kChunk * sizes.padded_features;
+    const std::int64_t by_values = kChunk * sizes.padded_value_dim;
+    Carve<T> carve(cpu.scratch<T>(thread, Carve<T>::padded(state) + 4 * by_features +
+                                              4 * by_values + 2 * kChunk * kChunk + kChunk +
+                                              sizes.padded_value_dim * sizes.padded_features));
+    space.state = HeadState<T>::in(carve.take(state), sizes);
+    for (T** matrix : {&space.phi_query, &space.phi_key, &space.d_phi, &space.key_columns}) {
+      *matrix = carve.take(by_features);
+    }
+    for (T** matrix : {&space.values, &space.rows, &space.scaled, &space.value_columns}) {
+      *matrix = carve.take(by_values);
+    }
     space.scores = carve.take(kChunk * kChunk);
     space.d_scores = carve.take(kChunk * kChunk);
-    space.gradient = {carve.take(kChunk * sizes.value_dim), carve.take(kChunk)};
+    space.weight = carve.take(kChunk);
+    space.state_columns = carve.take(sizes.padded_value_dim * sizes.padded_features);
     return space;
+  }
+
+  void map_queries(const Chunk& chunk, const Tensor& query, std::int64_t head, FeatureMap map) {
+    map_features(map, phi_query, sizes.padded_features, head_view<T>(query, head), chunk.begin,
+                 chunk.size(), sizes.features, chunk.ahead);
+  }
+  void map_keys(const Chunk& chunk, const Tensor& key, std::int64_t head, FeatureMap map) {
+    map_features(map, phi_key, sizes.padded_features, head_view<T>(key, head), chunk.begin,
+                 chunk.size(), sizes.features, chunk.ahead);
+  }
+  void load_values(const Chunk& chunk, const Tensor& value, std::int64_t head) {
+    copy_rows(values, sizes.padded_value_dim, head_view<T>(value, head), chunk.begin, chunk.size(),
+              sizes.value_dim, chunk.ahead);
+  }
+
+  /// scores = tril(phi_q phi_k^T).
+  void score(const Chunk& chunk) {
+    const std::int64_t count = chunk.size();
+    tile::transpose(key_columns, kChunk, phi_key, sizes.padded_features, count, sizes.features);
+    tile::multiply<T>({scores, kChunk}, {phi_query, sizes.padded_features, 1},
+                      {key_columns, kChunk}, count, tile::padded<T>(count), sizes.features, false,
+                      tile::Shape::lower_result);
+    keep_lower_triangle(scores, count);
   }
 };
 
@@ -114,7 +141,8 @@ class Parts {
     constexpr std::int64_t kShortest = 256;
     const std::int64_t wanted = sizes.heads % cpu.threads() == 0 ? 1 : cpu.threads();
     parts_ = std::clamp<std::int64_t>(sizes.tokens / kShortest, 1, wanted);
-    count_ = Carve<T>::padded(HeadState<T>::count(sizes.features, sizes.value_dim));
+    head_ = HeadSizes::of<T>(sizes.features, sizes.value_dim);
+    count_ = Carve<T>::padded(HeadState<T>::count(head_));
     slots_ = cpu.shared_scratch<T>(sizes.heads * parts_ * count_);
   }
 
@@ -123,7 +151,7 @@ class Parts {
     cpu_.for_each(sizes_.heads * parts_, [&](std::int64_t index, int thread) {
       Workspace<T> space = Workspace<T>::of(cpu_, thread, sizes_);
       sum(piece(index), space);
-      std::copy_n(space.state.sum, count_, slot(index).sum);
+      slot(index).copy_from(space.state);
     });
   }
 
@@ -152,7 +180,7 @@ class Parts {
     cpu_.for_each(sizes_.heads * parts_, [&](std::int64_t index, int thread) {
       Workspace<T> space = Workspace<T>::of(cpu_, thread, sizes_);
       if (parts_ > 1) {
-        std::copy_n(slot(index).sum, count_, space.state.sum);
+        space.state.copy_from(slot(index));
       } else {
         load(space.state, outer, index);
       }
@@ -166,7 +194,7 @@ class Parts {
     return {index / parts_, sizes_.tokens * part / parts_, sizes_.tokens * (part + 1) / parts_};
   }
   HeadState<T> slot(std::int64_t index) const {
-    return HeadState<T>::in(slots_ + index * count_, sizes_.features, sizes_.value_dim);
+    return HeadState<T>::in(slots_ + index * count_, head_);
   }
   static void load(HeadState<T>& state, const Tensor& packed, std::int64_t head) {
     packed.present() ? state.load(packed.as<T>() + head * packed.stride[0]) : state.clear();
@@ -178,7 +206,7 @@ class Parts {
     const Piece here = piece(index);
     T* own = slot(index).sum;
     const bool keep = !has_start(document_starts_, here.begin, here.end);
-    for (std::int64_t i = 0; i < count_; ++i) {
+    for (std::int64_t i = 0; i < HeadState<T>::count(head_); ++i) {
       const T behind = keep ? running.sum[i] + own[i] : own[i];
       own[i] = running.sum[i];
       running.sum[i] = behind;
@@ -189,6 +217,7 @@ class Parts {
   Sizes sizes_;
   Direction direction_;
   Tensor document_starts_;
+  HeadSizes head_{};
   std::int64_t parts_;
   std::int64_t count_;
   T* slots_;
@@ -197,15 +226,13 @@ class Parts {
 /// space.state = S of the piece, from its last document start on.
 template <class T, class Operation>
 void sum_keys(const Piece& piece, Workspace<T>& space, const Operation& op) {
-  const HeadView<T> keys = head_view<T>(op.key, piece.head);
-  const HeadView<T> values = head_view<T>(op.value, piece.head);
   space.state.clear();
   ChunkWalk walk(op.document_starts, piece.begin, piece.end);
   for (Chunk chunk; walk.previous(chunk);) {
-    map_features(op.feature_map, space.phi_key, keys, chunk.begin, chunk.size(),
-                 space.state.features);
-    space.state.accumulate(space.phi_key, values.row(chunk.begin), values.stride, nullptr,
-                           chunk.size());
+    space.map_keys(chunk, op.key, piece.head, op.feature_map);
+    space.load_values(chunk, op.value, piece.head);
+    space.state.accumulate(space.phi_key, space.values, chunk.size());
+    space.state.accumulate_normalizer(space.phi_key, nullptr, chunk.size());
     if (chunk.starts_document) break;
   }
 }

@@ -23,13 +23,28 @@ T mean_of(const T* in, std::int64_t width) {
   return sum / static_cast<T>(width);
 }
 
-// 1 / sqrt(mean((in - mean)^2) + epsilon)
 template <class T>
-T rstd_of(const T* in, T mean, double epsilon, std::int64_t width) {
+struct Moments {
+  T mean;
+  T rstd;
+};
+
+// The mean of a long row carries the roundings of large partial sums; what the deviations from it
+// add up to takes them off again (the corrected two-pass algorithm, Chan et al. 1983, eq. 1.7).
+template <class T>
+Moments<T> moments_of(const T* in, bool centred, double epsilon, std::int64_t width) {
+  const T mean = centred ? mean_of(in, width) : T{0};
   T sum = 0;
-#pragma omp simd reduction(+ : sum)
-  for (std::int64_t i = 0; i < width; ++i) sum += (in[i] - mean) * (in[i] - mean);
-  return T{1} / std::sqrt(sum / static_cast<T>(width) + static_cast<T>(epsilon));
+  T squares = 0;
+#pragma omp simd reduction(+ : sum, squares)
+  for (std::int64_t i = 0; i < width; ++i) {
+    const T deviation = in[i] - mean;
+    sum += deviation;
+    squares += deviation * deviation;
+  }
+  const T correction = centred ? sum / static_cast<T>(width) : T{0};
+  const T variance = squares / static_cast<T>(width) - correction * correction;
+  return {mean + correction, T{1} / std::sqrt(variance + static_cast<T>(epsilon))};
 }
 
 template <class T>
@@ -143,8 +158,7 @@ void execute(Cpu& cpu, const Normalize& operation) {
     const auto normalize_rows = [&](std::int64_t begin, std::int64_t end, int) {
       for (std::int64_t token = begin; token < end; ++token) {
         const T* in = operation.in.as<T>() + token * width;
-        const T mean = centred ? mean_of(in, width) : T{0};
-        const T rstd = rstd_of(in, mean, operation.epsilon, width);
+        const auto [mean, rstd] = moments_of(in, centred, operation.epsilon, width);
         operation.rstd.as<T>()[token] = rstd;
         if (centred) operation.mean.as<T>()[token] = mean;
         normalize_row(operation.out.as<T>() + token * width, in, mean, rstd,
