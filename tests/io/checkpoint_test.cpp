@@ -1,7 +1,6 @@
 // Checkpoints: what is written comes back bit by bit, and nothing damaged is ever taken for whole.
 #include "io/checkpoint.h"
 
-#include <dlfcn.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <signal.h>
@@ -9,44 +8,18 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <atomic>
-#include <cerrno>
 #include <cstdlib>
 #include <functional>
-#include <limits>
 #include <random>
+#include <thread>
 
 #include "io/atomic_file.h"
 #include "io/checkpoint_folder.h"
 #include "io/manifest.h"
 #include "kernels/error.h"
 #include "tests/support/checkpoint_samples.h"
+#include "tests/support/full_disk.h"
 #include "tests/support/temporary_folder.h"
-
-namespace {
-
-constexpr std::int64_t kNeverFull = std::numeric_limits<std::int64_t>::max();
-std::atomic<std::int64_t> bytes_until_full = kNeverFull;
-
-bool is_temporary(int descriptor) {
-  std::error_code error;
-  const auto link = std::filesystem::path("/proc/self/fd") / std::to_string(descriptor);
-  return std::filesystem::read_symlink(link, error).extension() == ".partial";
-}
-
-}  // namespace
-
-/// Stands before the C library's function, which HDF5 writes with, and plays a disk that runs full.
-extern "C" ssize_t pwrite(int descriptor, const void* data, size_t bytes, off_t offset) {
-  using Write = ssize_t (*)(int, const void*, size_t, off_t);
-  static const Write real_write = reinterpret_cast<Write>(dlsym(RTLD_NEXT, "pwrite"));
-  if (bytes_until_full != kNeverFull && is_temporary(descriptor) &&
-      (bytes_until_full -= static_cast<std::int64_t>(bytes)) < 0) {
-    errno = ENOSPC;
-    return -1;
-  }
-  return real_write(descriptor, data, bytes, offset);
-}
 
 namespace longscan {
 namespace {
@@ -442,9 +415,11 @@ TEST(CheckpointCrash, FiftyKillsWhileSavingLoseNothing) {
   const TemporaryFolder folder;
   std::int64_t step = 1;
   std::int64_t stamp = 1;
+  const auto begin = std::chrono::steady_clock::now();
   save_sample(folder.path(), step, stamp);
+  const std::chrono::duration<double> one_save = std::chrono::steady_clock::now() - begin;
   std::mt19937_64 random(3);
-  std::uniform_int_distribution<int> microseconds(1'000, 60'000);
+  std::uniform_real_distribution<double> saves_before_kill(0, 3);
   std::int64_t saves = 0;
   for (int round = 0; round < 50; ++round) {
     int pipe_ends[2];
@@ -453,7 +428,7 @@ TEST(CheckpointCrash, FiftyKillsWhileSavingLoseNothing) {
     ASSERT_GE(child, 0);
     if (child == 0) save_until_killed(folder.path(), round, step, stamp, pipe_ends[1]);
     close(pipe_ends[1]);
-    usleep(static_cast<useconds_t>(microseconds(random)));
+    std::this_thread::sleep_for(saves_before_kill(random) * one_save);
     kill(child, SIGKILL);
     int status = 0;
     waitpid(child, &status, 0);
