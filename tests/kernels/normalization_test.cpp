@@ -111,8 +111,8 @@ TEST(Normalize, KeepsItsDigitsWhereTheMeanIsLarge) {
   Case c(DType::f32, true, 33, 597);
   for (std::int64_t i = 0; i < c.in.size(); ++i) c.in.set(i, c.in.get(i) + 1000);
   device.run(c.forward());
-  // The mean itself is only known to 1000 * 2^-24; E[x^2] - E[x]^2 would be wrong by 10 %.
-  expect_close(c.out, c.expected_out(1e-5), 5e-4);
+  // The stored mean is rounded by up to 1000 * 2^-25; E[x^2] - E[x]^2 would be wrong by 10 %.
+  expect_close(c.out, c.expected_out(1e-5), 2e-4);
 }
 
 TEST(Normalize, AConstantRowGivesTheBias) {
