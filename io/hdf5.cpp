@@ -90,6 +90,9 @@ Dataspace line_of(std::int64_t count) {
 
 Guard::Guard() {
   static std::recursive_mutex mutex;
+  // Handles close everything there is; what could not be closed, because the disk was full, would
+  // crash HDF5 1.10 at the process's end. Has to come before any other call of HDF5.
+  [[maybe_unused]] static const herr_t no_work_at_exit = H5dont_atexit();
   lock_ = std::unique_lock(mutex);
   H5Eget_auto2(H5E_DEFAULT, &print_, &print_data_);
   H5Eset_auto2(H5E_DEFAULT, nullptr, nullptr);

@@ -38,7 +38,6 @@ class Column {
   /// Flushes; the SHA-256 of everything pushed.
   std::string finish() {
     flush();
-    dataset_.close();
     return hash_.hex_digest();
   }
 
@@ -81,7 +80,6 @@ class SplitWriter {
     titles_.finish();
     hdf5::write_vector<std::int64_t>(group_.id(), "histogram", histogram_);
     hdf5::write_attribute(group_.id(), "content_hash", hash);
-    group_.close();
     return hash;
   }
 
@@ -97,16 +95,58 @@ class SplitWriter {
   std::vector<std::int64_t> histogram_;
 };
 
+/// HDF5 1.10 stumbles at the process's end over a file that it could not create, so the system is
+/// asked for the first block before it.
+hdf5::File create(const std::filesystem::path& path) {
+  std::error_code ignored;
+  std::filesystem::remove(path, ignored);
+  FileDescriptor::create(path).write(std::string(64 * 1024, '\0'));
+  return hdf5::create_file(path.string());
+}
+
 }  // namespace
 
 struct TokenStoreWriter::Contents {
   Contents(const std::filesystem::path& path, const Vocabulary& letters)
-      : vocabulary(letters),
-        destination(path),
-        file(hdf5::create_file(destination.temporary().string())) {
+      : vocabulary(letters), destination(path), file(create(destination.temporary())) {
     for (const Split split : kSplits) splits.emplace_back(file, split, vocabulary);
   }
+
   SplitWriter& of(Split split) { return splits[static_cast<std::size_t>(split)]; }
+
+  /// Runs `work`, which writes; a failure of the disk is told with the store's name.
+  template <class Work>
+  void writing(const Work& work) {
+    try {
+      hdf5::write_or_abandon(file, work);
+    } catch (const Error& error) {
+      if (error.kind() != ErrorKind::io) throw;
+      throw Error(ErrorKind::io, {.what = "the token store cannot be written",
+                                  .why = error.what(),
+                                  .hint = "see whether the disk has room",
+                                  .where = destination.path().string()});
+    }
+  }
+
+  /// Everything that is written once; returns the content hash.
+  std::string write_rest(const ReadReport& report) {
+    std::array<std::string, 3> split_hashes;
+    for (const Split split : kSplits) {
+      split_hashes[static_cast<std::size_t>(split)] = of(split).finish();
+    }
+    const std::string hash = store_format::content_hash_of(vocabulary, split_hashes);
+    hdf5::write_text(file.id(), "letters", vocabulary.letters());
+    hdf5::write_lines(file.id(), "notices", report.notices);
+    for (const auto& [name, count] : store_format::kCounts) {
+      hdf5::write_attribute(file.id(), name, report.*count);
+    }
+    hdf5::write_attribute(file.id(), "format", store_format::kFormat);
+    hdf5::write_attribute(file.id(), "format_version", store_format::kVersion);
+    hdf5::write_attribute(file.id(), "vocabulary", vocabulary.name());
+    hdf5::write_attribute(file.id(), "content_hash", hash);
+    hdf5::flush(file);
+    return hash;
+  }
 
   Vocabulary vocabulary;
   AtomicFile destination;
@@ -137,38 +177,31 @@ std::int64_t TokenStoreWriter::records(Split split) const {
 
 void TokenStoreWriter::append(Split split, std::string_view letters) {
   SplitWriter& writer = contents_->of(split);
-  for (const char letter : letters) {
-    const std::int32_t token = contents_->vocabulary.encode(letter);
-    if (token < 0) {
-      throw Error(ErrorKind::internal,
-                  {.what = fmt::format("byte {} has no token", static_cast<int>(letter)),
-                   .why = "the reader lets only letters of the vocabulary pass"});
+  contents_->writing([&] {
+    for (const char letter : letters) {
+      const std::int32_t token = contents_->vocabulary.encode(letter);
+      if (token < 0) {
+        throw Error(
+            ErrorKind::internal,
+            {.what = fmt::format("byte {} has no token", static_cast<unsigned char>(letter)),
+             .why = "the reader lets only letters of the vocabulary pass"});
+      }
+      writer.push(token);
     }
-    writer.push(token);
-  }
+  });
 }
 
 void TokenStoreWriter::end_record(Split split, std::string identifier, std::string title) {
-  contents_->of(split).end_record(contents_->vocabulary.end(), std::move(identifier),
-                                  std::move(title));
+  contents_->writing([&] {
+    contents_->of(split).end_record(contents_->vocabulary.end(), std::move(identifier),
+                                    std::move(title));
+  });
 }
 
 std::string TokenStoreWriter::finish(const ReadReport& report) {
-  const hid_t file = contents_->file.id();
-  std::array<std::string, 3> split_hashes;
-  for (const Split split : kSplits) {
-    split_hashes[static_cast<std::size_t>(split)] = contents_->of(split).finish();
-  }
-  const std::string hash = store_format::content_hash_of(contents_->vocabulary, split_hashes);
-  hdf5::write_text(file, "letters", contents_->vocabulary.letters());
-  hdf5::write_lines(file, "notices", report.notices);
-  for (const auto& [name, count] : store_format::kCounts) {
-    hdf5::write_attribute(file, name, report.*count);
-  }
-  hdf5::write_attribute(file, "format", store_format::kFormat);
-  hdf5::write_attribute(file, "format_version", store_format::kVersion);
-  hdf5::write_attribute(file, "vocabulary", contents_->vocabulary.name());
-  hdf5::write_attribute(file, "content_hash", hash);
+  std::string hash;
+  contents_->writing([&] { hash = contents_->write_rest(report); });
+  contents_->splits.clear();
   contents_->file.close();
   contents_->destination.publish();
   return hash;

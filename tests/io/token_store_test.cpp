@@ -6,9 +6,11 @@
 #include <hdf5.h>
 
 #include <cmath>
+#include <cstdlib>
 #include <fstream>
 #include <thread>
 
+#include "tests/support/full_disk.h"
 #include "tests/support/input_files.h"
 #include "tests/support/temporary_folder.h"
 
@@ -184,6 +186,34 @@ TEST_F(Store, NamesAFileThatIsNotThereOrCannotBeMade) {
   EXPECT_THAT(message_of(ErrorKind::io, [&] { write(); }),
               AllOf(StartsWith(path_.string() + ": the token store cannot be made"),
                     HasSubstr("No such file or directory")));
+}
+
+/// Writes a store of 5,000,000 letters where the disk is full after `bytes` bytes; for a process of
+/// its own, which ends with the error's exit code.
+[[noreturn]] void write_on_a_full_disk(const std::filesystem::path& path, std::int64_t bytes) {
+  bytes_until_full = bytes;
+  try {
+    TokenStoreWriter writer(path, Vocabulary::bytes());
+    for (int record = 0; record < 5'000; ++record) {
+      writer.append(Split::train, std::string(1'000, 'a'));
+      writer.end_record(Split::train, std::to_string(record), "");
+    }
+    writer.finish({});
+  } catch (const Error& error) {
+    fmt::print(stderr, "{}\n", error.what());
+    std::exit(std::filesystem::is_empty(path.parent_path()) ? exit_code(error.kind()) : 1);
+  }
+  std::exit(0);
+}
+
+TEST_F(Store, SaysThatTheDiskIsFullAndLeavesNothingBehind) {
+  // Full at the first token, on the way, and when the last things are written.
+  for (const std::int64_t bytes : {1'000, 3'000'000, 10'000'000}) {
+    EXPECT_EXIT(write_on_a_full_disk(path_, bytes), testing::ExitedWithCode(74),
+                "store.h5: the token store cannot be written, .* No space left on device")
+        << bytes;
+  }
+  EXPECT_EXIT(write_on_a_full_disk(path_, 20'000'000), testing::ExitedWithCode(0), "");
 }
 
 TEST_F(Store, RefusesWhatIsNoHdf5File) {
