@@ -11,7 +11,6 @@
 #include <mutex>
 #include <numeric>
 #include <optional>
-#include <span>
 #include <thread>
 #include <tuple>
 #include <utility>
