@@ -189,6 +189,22 @@ TEST(SwiGluBackward, EqualsCentralDifferences) {
   expect_close(d_in, test::central_differences(in, loss), test::kDifferenceTolerance);
 }
 
+TEST(Elementwise, GivesTheSameBitsOnAnyNumberOfThreads) {
+  test::expect_same_on_any_threads([](Device& device) {
+    const OwnedTensor in = OwnedTensor::random(DType::f32, {597, 258}, 1);
+    const OwnedTensor d_out = OwnedTensor::random(DType::f32, {597, 129}, 2);
+    OwnedTensor wide(DType::f32, {597, 258});
+    OwnedTensor narrow(DType::f32, {597, 129});
+    device.run(Activation{.out = wide, .in = in});
+    device.run(SwiGlu{.out = narrow, .in = wide});
+    device.run(Add{.out = narrow, .a = narrow, .b = d_out});
+    device.run(SwiGluBackward{.d_in = wide, .d_out = narrow, .in = in});
+    device.run(ActivationBackward{.d_in = wide, .d_out = wide, .in = in});
+    device.run(Dropout{.out = wide, .in = wide, .rate = 0.3, .key = {.seed = 4}});
+    return wide.values();
+  });
+}
+
 TEST(ElementwiseContract, BrokenOnesNameTheOperand) {
   Device device = Device::cpu(1);
   const OwnedTensor matrix(DType::f32, {4, 6});

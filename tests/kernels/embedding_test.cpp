@@ -224,6 +224,18 @@ TEST(EmbeddingBackward, GivesTheSameBitsOnAnyNumberOfThreads) {
   });
 }
 
+TEST(Positions, GiveTheSameBitsOnAnyNumberOfThreads) {
+  test::expect_same_on_any_threads([](Device& device) {
+    const OwnedTensor position = positions_from(12345, 597);
+    OwnedTensor x = OwnedTensor::random(DType::f32, {597, 128}, 1);
+    OwnedTensor table(DType::f32, {597, 64});
+    device.run(SinusoidalPositions{.out = x, .position = position});
+    device.run(RotaryTable{.table = table, .position = position});
+    device.run(Rotary{.x = x.view().split_heads(2), .table = table});
+    return x.values();
+  });
+}
+
 TEST(Embedding, AnIndexOutsideTheTableIsNamed) {
   Device device = Device::cpu(2);
   const OwnedTensor table(DType::f32, {10, 4});
