@@ -3,6 +3,8 @@
 #include "dist/mpi_communicator.h"
 
 #include <algorithm>
+#include <chrono>
+#include <thread>
 #include <vector>
 
 #include "dist/mpi_check.h"
@@ -120,6 +122,18 @@ NodePlace MpiCommunicator::place_on_node() const {
   MPI_CHECK(MPI_Comm_size(node, &place.size));
   MPI_CHECK(MPI_Comm_free(&node));
   return place;
+}
+
+bool MpiCommunicator::all_arrive(double seconds) const {
+  MPI_Request request = MPI_REQUEST_NULL;
+  MPI_CHECK(MPI_Ibarrier(comm_, &request));
+  const double end = MPI_Wtime() + seconds;
+  int arrived = 0;
+  do {
+    MPI_CHECK(MPI_Test(&request, &arrived, MPI_STATUS_IGNORE));
+    if (!arrived) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  } while (!arrived && MPI_Wtime() < end);
+  return arrived != 0;
 }
 
 void MpiCommunicator::sum_piece(const Tensor& piece) {

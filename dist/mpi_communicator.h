@@ -61,6 +61,10 @@ class MpiCommunicator final : public Communicator {
   /// Collective.
   NodePlace place_on_node() const;
 
+  /// True when all ranks of the group have called this within `seconds`; false where some have not,
+  /// after which this communicator is of no more use. It asks whether a failure is everybody's.
+  bool all_arrive(double seconds) const;
+
  protected:
   void sum_piece(const Tensor& piece) override;
 

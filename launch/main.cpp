@@ -1,2 +1,85 @@
-// The program `longscan`.
-int main() { return 0; }
+// The program `longscan`: starts MPI, runs a verb on all ranks, and tells errors in one place.
+#include <cstdio>
+#include <exception>
+#include <new>
+
+#include "dist/agreement.h"
+#include "dist/mpi_communicator.h"
+#include "kernels/error.h"
+#include "launch/command_line.h"
+#include "launch/session.h"
+#include "launch/signals.h"
+
+namespace longscan {
+namespace {
+
+/// Ranks that fail alike do so within this time of each other.
+constexpr double kPatienceSeconds = 2;
+
+void run_verb(Communicator& world, int argument_count, char** arguments) {
+  Session session(world);
+  CommandLine command_line;
+  std::string answer;
+  on_all_ranks(world, [&] { answer = command_line.parse(argument_count, arguments); });
+  const std::array<Claim, 1> claims{Claim{"the verb", command_line.verb()}};
+  require_agreement(world, claims);
+  if (answer.empty()) {
+    command_line.run(session);
+  } else {
+    session.say("{}", answer);
+  }
+}
+
+Error error_under_way() {
+  try {
+    throw;
+  } catch (const Error& error) {
+    return error;
+  } catch (const std::bad_alloc&) {
+    return Error(ErrorKind::internal,
+                 {.what = "there is not enough memory",
+                  .why = "the system has refused more",
+                  .hint = "use more ranks, shorter segments (training.segment) or a smaller model; "
+                          "`longscan train --dry-run` tells what a run needs",
+                  .where = "longscan"});
+  } catch (const std::exception& error) {
+    return Error(ErrorKind::internal, {.what = error.what()});
+  }
+}
+
+int report(const MpiEnvironment& mpi, MpiCommunicator& failures, const Error& error) {
+  // The others may have failed as well, or wait for this rank in a collective.
+  const bool everywhere = failures.all_arrive(kPatienceSeconds);
+  if (everywhere) {
+    if (failures.rank() == 0) fmt::print(stderr, "longscan: {}\n", error.what());
+  } else {
+    fmt::print(stderr, "longscan: {} (on rank {} alone)\n", error.what(), failures.rank());
+    mpi.abort(exit_code(error.kind()));
+  }
+  return exit_code(error.kind());
+}
+
+int run_program(int argument_count, char** arguments) {
+  const MpiEnvironment mpi(&argument_count, &arguments);
+  MpiCommunicator world(MPI_COMM_WORLD);
+  MpiCommunicator failures(MPI_COMM_WORLD);
+  try {
+    run_verb(world, argument_count, arguments);
+    return 0;
+  } catch (...) {
+    return report(mpi, failures, error_under_way());
+  }
+}
+
+}  // namespace
+}  // namespace longscan
+
+int main(int argument_count, char** arguments) {
+  longscan::note_signals();
+  try {
+    return longscan::run_program(argument_count, arguments);
+  } catch (const longscan::Error& error) {
+    fmt::print(stderr, "longscan: {}\n", error.what());
+    return longscan::exit_code(error.kind());
+  }
+}

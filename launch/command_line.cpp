@@ -1,0 +1,78 @@
+#include "launch/command_line.h"
+
+#include "io/spelling.h"
+#include "kernels/error.h"
+
+namespace longscan {
+
+template <class Verb>
+void CommandLine::add(Verb& verb, const char* name, const char* help) {
+  CLI::App* app = app_.add_subcommand(name, help);
+  verb.declare(*app);
+  app->callback([this, &verb] { chosen_ = [&verb](Session& session) { verb.run(session); }; });
+}
+
+CommandLine::CommandLine()
+    : app_("Longscan trains transformers with linear attention on sequences of any length.",
+           "longscan") {
+  app_.set_version_flag("--version", "longscan " LONGSCAN_VERSION);
+  app_.require_subcommand(1);
+  app_.footer(
+      "`longscan VERB --help` tells the options of a verb. All verbs run alone, under "
+      "`mpirun -n P` and under `srun`.");
+  add(pack_, "pack", "read FASTA or text into a token store");
+  add(train_, "train", "train a model on a token store");
+  add(evaluate_, "eval", "measure how well a checkpoint predicts a split");
+  add(generate_, "generate", "draw samples from a checkpoint's model");
+  add(inspect_, "inspect", "say what is in a token store, a checkpoint or a run's folder");
+}
+
+std::string CommandLine::parse(int argument_count, const char* const* arguments) {
+  try {
+    app_.parse(argument_count, arguments);
+    return {};
+  } catch (const CLI::CallForHelp&) {
+    const std::vector<CLI::App*> verbs = app_.get_subcommands();
+    return verbs.empty() ? app_.help() : verbs.front()->help();
+  } catch (const CLI::CallForVersion& version) {
+    return version.what();
+  } catch (const CLI::ParseError& error) {
+    // CLI11 misses the verb before it sees the word in its place.
+    const bool extra = error.get_name() == "ExtrasError" || verb().empty();
+    const std::vector<std::string> words = app_.remaining(true);
+    if (extra && !words.empty()) {
+      throw Error(ErrorKind::usage, {.what = fmt::format("'{}' is not known here", words.front()),
+                                     .why = "",
+                                     .hint = hint_for(words.front()),
+                                     .where = "command line"});
+    }
+    throw Error(ErrorKind::usage, {.what = error.what(),
+                                   .why = "",
+                                   .hint = fmt::format("`longscan {}--help` tells the options",
+                                                       verb().empty() ? "" : verb() + " "),
+                                   .where = "command line"});
+  }
+}
+
+std::string CommandLine::verb() const {
+  const std::vector<CLI::App*> verbs = app_.get_subcommands();
+  return verbs.empty() ? std::string() : verbs.front()->get_name();
+}
+
+void CommandLine::run(Session& session) const {
+  chosen_(session);
+}
+
+std::string CommandLine::hint_for(const std::string& word) const {
+  std::vector<std::string> names;
+  if (const std::vector<CLI::App*> verbs = app_.get_subcommands(); verbs.empty()) {
+    for (const CLI::App* verb : app_.get_subcommands({})) names.push_back(verb->get_name());
+  } else {
+    for (const CLI::Option* option : verbs.front()->get_options()) {
+      for (const std::string& name : option->get_lnames()) names.push_back("--" + name);
+    }
+  }
+  return suggestion(word.substr(0, word.find('=')), names);
+}
+
+}  // namespace longscan

@@ -1,0 +1,59 @@
+// What a run will cost, from its sizes alone: arithmetic, memory, messages; and what this machine
+// can do at best.
+#pragma once
+
+#include <cstdint>
+
+#include "io/configuration.h"
+#include "kernels/device.h"
+#include "model/options.h"
+
+namespace longscan {
+
+/// Floating-point operations of the model for one token, forward and backward: 6 for each weight of
+/// a matrix product, and for linear attention what its recurrence needs. Recomputation of segments
+/// does not count.
+double flops_per_token(const ModelOptions& model);
+
+/// Bytes of one rank.
+struct MemoryEstimate {
+  std::int64_t parameters = 0;
+  std::int64_t gradients = 0;
+  std::int64_t moments = 0;
+  std::int64_t activations = 0;  ///< of the largest segment
+  std::int64_t states = 0;       ///< of all segments, and those gathered from the group
+  std::int64_t tokens = 0;       ///< the rank's part of a line
+
+  std::int64_t total() const {
+    return parameters + gradients + moments + activations + states + tokens;
+  }
+};
+
+/// How a step's work is laid out; the largest share of any rank.
+struct Layout {
+  std::int64_t line_tokens = 0;     ///< of one sequence group
+  std::int64_t segments = 0;        ///< of that line
+  std::int64_t tokens_at_once = 0;  ///< of one rank in one segment
+  std::int64_t sequence_ranks = 1;
+  std::int64_t ranks = 1;
+  std::int64_t accumulation = 1;
+};
+
+Layout layout_of(const config::Config& configuration, std::int64_t sequence_ranks,
+                 std::int64_t ranks);
+
+MemoryEstimate memory_of(const ModelOptions& model, const Layout& layout);
+
+/// Bytes that one rank hands over in a step, at most: a state a layer, direction and segment, and
+/// its gradient. Nothing where there is nobody to hand it to.
+struct ExchangeEstimate {
+  std::int64_t states = 0;
+  std::int64_t gradients = 0;
+};
+
+ExchangeEstimate exchange_of(const ModelOptions& model, const Layout& layout);
+
+/// FLOP/s of products of square f32 matrices on this device, measured for about 0.2 s.
+double measure_peak(Device& device);
+
+}  // namespace longscan

@@ -1,0 +1,80 @@
+// `longscan eval`: a checkpoint on a split, beside what letter frequencies alone predict.
+#include <optional>
+
+#include "dist/agreement.h"
+#include "dist/mesh.h"
+#include "kernels/error.h"
+#include "launch/evaluation.h"
+#include "launch/opened.h"
+#include "launch/settings.h"
+#include "launch/verbs.h"
+
+namespace longscan {
+
+namespace {
+
+void require_fits(const OpenedCheckpoint& checkpoint, const TokenStore& store, Split split) {
+  const std::string path = store.path().string();
+  if (store.vocabulary().name() != checkpoint.vocabulary.name()) {
+    throw Error(
+        ErrorKind::usage,
+        {.what = fmt::format("the token store's vocabulary is '{}'", store.vocabulary().name()),
+         .why = fmt::format("the checkpoint's is '{}'", checkpoint.vocabulary.name()),
+         .hint = "name another token store with --data",
+         .where = path});
+  }
+  if (store.tokens(split) > 0) return;
+  throw Error(ErrorKind::data, {.what = fmt::format("the split '{}' is empty", name_of(split)),
+                                .why = "the corpus has no records for it",
+                                .hint = "choose another with --split",
+                                .where = path});
+}
+
+}  // namespace
+
+void Evaluate::declare(CLI::App& app) {
+  app.add_option("--checkpoint", checkpoint_, "a checkpoint, or a run's folder for its latest")
+      ->required();
+  app.add_option("--data", data_, "a token store (default: the one it was trained on)");
+  app.add_option("--split", split_, "train, validation or test")->capture_default_str();
+  app.add_option("--windows", windows_, "evaluate only the first windows; 0: all")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  app.add_option("--sequence", sequence_, "ranks that share a line; 0: all")
+      ->check(CLI::Range(0, 1 << 20))
+      ->capture_default_str();
+  app.add_option("--threads", threads_, "threads a rank; 0: its share of the cores")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+}
+
+void Evaluate::run(Session& session) const {
+  const Split split = split_named(split_);
+  const OpenedCheckpoint checkpoint = open_checkpoint(session, checkpoint_);
+  std::optional<TokenStore> store;
+  on_all_ranks(session.world(), [&] {
+    store = open_store(data_.empty() ? checkpoint.configuration.data().store() : data_);
+    require_fits(checkpoint, *store, split);
+  });
+  Mesh mesh(session.world(), static_cast<int>(sequence_));
+  Device device = Device::cpu(session.threads(threads_));
+  const Parameters parameters = load_model(session, checkpoint, device);
+  Transformer transformer(model_options(checkpoint.configuration, checkpoint.vocabulary), device,
+                          mesh.sequence());
+  const Evaluation evaluation = evaluate(transformer, parameters.weights(), mesh, *store,
+                                         evaluation_options(checkpoint.configuration, split),
+                                         windows_, checkpoint.configuration.training().segment());
+  session.say("{} at step {} on '{}' of {}", checkpoint.path.string(),
+              grouped(checkpoint.header.step), split_, store->path().string());
+  session.say("{:<24}{:>12}", "tokens",
+              grouped(static_cast<std::int64_t>(evaluation.totals.tokens)));
+  session.say("{:<24}{:>12.4f}", "loss", evaluation.loss());
+  session.say("{:<24}{:>12.4f}", "perplexity", evaluation.perplexity());
+  session.say("{:<24}{:>12.4f}", "unigram baseline", unigram_perplexity(*store, split));
+  session.say("{:<24}{:>10.2f} %", "accuracy", 100 * evaluation.accuracy());
+  if (checkpoint.vocabulary.name() == "bytes") {
+    session.say("{:<24}{:>12.4f}", "bits per byte", evaluation.bits_per_letter());
+  }
+}
+
+}  // namespace longscan

@@ -1,0 +1,140 @@
+// `longscan generate`: samples are shared out over the ranks and printed in order.
+#include <algorithm>
+#include <optional>
+
+#include "dist/agreement.h"
+#include "io/atomic_file.h"
+#include "kernels/error.h"
+#include "launch/opened.h"
+#include "launch/saved_run.h"
+#include "launch/settings.h"
+#include "launch/verbs.h"
+
+namespace longscan {
+
+namespace {
+
+constexpr std::size_t kLineLetters = 60;
+
+/// The token that stands before a record's first letter: where windows hold many records, that is
+/// the end of the record before.
+std::int32_t opening(const OpenedCheckpoint& checkpoint) {
+  return checkpoint.configuration.data().isolate_records() ? checkpoint.vocabulary.begin()
+                                                           : checkpoint.vocabulary.end();
+}
+
+std::vector<std::int32_t> prompt_tokens(const OpenedCheckpoint& checkpoint,
+                                        const std::string& prompt) {
+  std::vector<std::int32_t> tokens{opening(checkpoint)};
+  for (std::size_t i = 0; i < prompt.size(); ++i) {
+    const std::int32_t token = checkpoint.vocabulary.encode(prompt[i]);
+    if (token < 0) {
+      throw Error(ErrorKind::usage, {.what = fmt::format("'{}' has no token", prompt[i]),
+                                     .why = fmt::format("the vocabulary '{}' has the letters {}",
+                                                        checkpoint.vocabulary.name(),
+                                                        checkpoint.vocabulary.letters()),
+                                     .hint = "",
+                                     .where = fmt::format("--prompt:1:{}", i + 1)});
+    }
+    tokens.push_back(token);
+  }
+  return tokens;
+}
+
+/// A table of learned positions has an end.
+void require_room(const OpenedCheckpoint& checkpoint, std::int64_t tokens) {
+  const std::int64_t window = checkpoint.configuration.data().window();
+  if (checkpoint.configuration.model().positions() != config::Model::learned) return;
+  if (tokens <= window) return;
+  throw Error(ErrorKind::usage,
+              {.what = fmt::format("prompt and sample may take {} tokens", tokens),
+               .why = fmt::format("the model has learned {} positions", window),
+               .hint = "lower --max-tokens",
+               .where = checkpoint.path.string()});
+}
+
+std::string fasta_of(std::int64_t sample, const std::string& letters,
+                     const SamplingOptions& sampling) {
+  std::string text = fmt::format(">sample_{} length={} temperature={} top_k={} top_p={} seed={}\n",
+                                 sample, letters.size(), sampling.temperature, sampling.top_k,
+                                 sampling.top_p, sampling.seed);
+  for (std::size_t begin = 0; begin < letters.size(); begin += kLineLetters) {
+    text += letters.substr(begin, kLineLetters) + "\n";
+  }
+  return text;
+}
+
+std::string text_of(std::int64_t sample, std::int64_t samples, const std::string& letters) {
+  if (samples == 1) return letters + "\n";
+  return fmt::format("--- sample {} ---\n{}\n", sample, letters);
+}
+
+}  // namespace
+
+void Generate::declare(CLI::App& app) {
+  app.add_option("--checkpoint", checkpoint_, "a checkpoint, or a run's folder for its latest")
+      ->required();
+  app.add_option("--prompt", prompt_, "what the samples begin with");
+  app.add_option("--temperature", sampling_.temperature, "0: always the most likely token")
+      ->capture_default_str();
+  app.add_option("--top-k", sampling_.top_k, "draw among the k most likely tokens; 0: all")
+      ->capture_default_str();
+  app.add_option("--top-p", sampling_.top_p,
+                 "draw among the most likely tokens that together have this probability")
+      ->capture_default_str();
+  app.add_option("--seed", sampling_.seed, "of the random numbers")->capture_default_str();
+  app.add_option("-n,--samples", samples_, "how many")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  app.add_option("--max-tokens", longest_, "longest sample, the prompt not counted")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  app.add_option("--out", output_, "write the samples to this file instead of printing them");
+  app.add_option("--threads", threads_, "threads a rank; 0: its share of the cores")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+}
+
+void Generate::run(Session& session) const {
+  const OpenedCheckpoint checkpoint = open_checkpoint(session, checkpoint_);
+  const Vocabulary& vocabulary = checkpoint.vocabulary;
+  const bool protein = vocabulary.name() == "protein";
+  std::string letters = prompt_;
+  if (protein) {
+    std::transform(letters.begin(), letters.end(), letters.begin(),
+                   [](unsigned char letter) { return std::toupper(letter); });
+  }
+  const std::vector<std::int32_t> prompt = prompt_tokens(checkpoint, letters);
+  require_room(checkpoint, std::ssize(prompt) + longest_);
+  SamplingOptions sampling = sampling_;
+  sampling.banned = {vocabulary.pad(), vocabulary.begin(), vocabulary.mask()};
+  check(sampling);
+
+  Device device = Device::cpu(session.threads(threads_));
+  const Parameters parameters = load_model(session, checkpoint, device);
+  const std::unique_ptr<Communicator> alone = session.world().split(session.rank());
+  Transformer transformer(model_options(checkpoint.configuration, vocabulary), device, *alone);
+  Generator generator(transformer, parameters.weights());
+
+  std::string all;
+  for (std::int64_t first = 0; first < samples_; first += session.ranks()) {
+    const std::int64_t sample = first + session.rank();
+    std::string mine;
+    if (sample < samples_) {
+      const std::vector<std::int32_t> tokens = generator.generate(
+          prompt, vocabulary.end(), longest_, sampling, static_cast<std::uint64_t>(sample));
+      const std::string sequence = letters + vocabulary.decode(tokens);
+      mine = protein ? fasta_of(sample + 1, sequence, sampling)
+                     : text_of(sample + 1, samples_, sequence);
+    }
+    for (const std::string& text : gather_texts(session.world(), mine)) {
+      if (output_.empty() && !text.empty()) session.say("{}", text.substr(0, text.size() - 1));
+      all += text;
+    }
+  }
+  if (output_.empty()) return;
+  on_leader(session, [&] { write_file(output_, all); });
+  session.say("wrote {} to {}", counted(samples_, "sample"), output_);
+}
+
+}  // namespace longscan

@@ -1,0 +1,32 @@
+// A checkpoint's model and a token store, opened by those verbs that do not train.
+#pragma once
+
+#include <filesystem>
+#include <string>
+
+#include "io/checkpoint.h"
+#include "io/configuration.h"
+#include "io/token_store.h"
+#include "launch/session.h"
+#include "model/parameters.h"
+
+namespace longscan {
+
+/// Opens the token store that the configuration or --data names. Throws usage where it names none.
+TokenStore open_store(const std::string& path);
+
+/// What a checkpoint says of itself.
+struct OpenedCheckpoint {
+  std::filesystem::path path;
+  CheckpointHeader header;
+  config::Config configuration;
+  Vocabulary vocabulary;
+};
+
+/// Collective. `named` is a checkpoint or a run's folder.
+OpenedCheckpoint open_checkpoint(Session& session, const std::string& named);
+
+/// Collective. The parameters of the checkpoint's model.
+Parameters load_model(const Session& session, const OpenedCheckpoint& checkpoint, Device& device);
+
+}  // namespace longscan

@@ -1,0 +1,104 @@
+#include "launch/resume.h"
+
+#include <algorithm>
+#include <string_view>
+#include <vector>
+
+#include "io/checkpoint_folder.h"
+#include "kernels/error.h"
+#include "launch/saved_run.h"
+
+namespace longscan {
+
+namespace {
+
+namespace fs = std::filesystem;
+
+fs::path choose(Session& session, const std::string& resume, const fs::path& folder) {
+  if (resume == "auto") return latest_checkpoint(session, folder);
+  if (resume != "none") return find_checkpoint(session, resume);
+  on_leader(session, [&] {
+    if (list_checkpoints(folder).empty()) return;
+    throw Error(ErrorKind::usage,
+                {.what = "the folder holds checkpoints of another run",
+                 .why = "a new run would replace them",
+                 .hint = "choose another folder with --run, remove this one, or go on with its "
+                         "run by --resume=auto",
+                 .where = folder.string()});
+  });
+  return {};
+}
+
+/// What parameters must fit: everything about the model but its dropout.
+bool fixes_model(std::string_view difference, const config::Config& configuration) {
+  const bool learned = configuration.model().positions() == config::Model::learned;
+  return (difference.starts_with("model.") && !difference.starts_with("model.dropout")) ||
+         (learned && difference.starts_with("data.window"));
+}
+
+void require_same_model(const StartingPoint& start, const std::vector<std::string>& differences,
+                        const config::Config& configuration, const TokenStore& store) {
+  std::vector<std::string> misfits;
+  for (const std::string& difference : differences) {
+    if (fixes_model(difference, configuration)) misfits.push_back(difference);
+  }
+  if (start.header.vocabulary != store.vocabulary().name()) {
+    misfits.push_back(
+        fmt::format("vocabulary: {} -> {}", start.header.vocabulary, store.vocabulary().name()));
+  }
+  if (misfits.empty()) return;
+  throw Error(
+      ErrorKind::usage,
+      {.what = fmt::format("the checkpoint's model is another one: {}", fmt::join(misfits, ", ")),
+       .why = "its parameters do not fit",
+       .hint = "keep the model's configuration, or choose another folder with --run",
+       .where = start.checkpoint.string()});
+}
+
+void require_same_data(const StartingPoint& start, const TokenStore& store) {
+  if (start.header.data_hash == store.content_hash()) return;
+  throw Error(
+      ErrorKind::usage,
+      {.what = fmt::format("the run was trained on other data than {}", store.path().string()),
+       .why = fmt::format("its data have the hash {:.12}, these {:.12}", start.header.data_hash,
+                          store.content_hash()),
+       .hint = "give it its token store, or begin a run in another folder with "
+               "--resume=CHECKPOINT to train on with these data",
+       .where = start.checkpoint.string()});
+}
+
+/// Whether the checkpoint's place in the order of windows means the same now.
+bool same_order(const std::vector<std::string>& differences) {
+  return std::none_of(differences.begin(), differences.end(), [](const std::string& difference) {
+    return difference.starts_with("data.window") || difference.starts_with("training.seed");
+  });
+}
+
+}  // namespace
+
+StartingPoint find_start(Session& session, const std::string& resume,
+                         const config::Config& configuration, const TokenStore& store) {
+  StartingPoint start;
+  start.checkpoint = choose(session, resume, configuration.training().folder());
+  if (start.is_new()) return start;
+  start.header = read_header(session, start.checkpoint);
+  const config::Config before =
+      configuration_from_text(start.header.configuration, start.checkpoint.string());
+  const std::vector<std::string> differences = config_differences(before, configuration);
+  require_same_model(start, differences, configuration, store);
+  if (resume == "auto") require_same_data(start, store);
+
+  session.say("resuming from {} at step {}", start.checkpoint.string(), grouped(start.header.step));
+  for (const std::string& difference : differences) session.say("  changed  {}", difference);
+  start.loader = {.epoch = start.header.loader_epoch, .window = start.header.loader_window};
+  if (start.header.data_hash != store.content_hash()) {
+    session.say("  the data are other ones: they are read from their beginning");
+    start.loader = {};
+  } else if (!same_order(differences)) {
+    session.say("  the order of windows is another one: it begins with the next epoch");
+    start.loader = {.epoch = start.header.loader_epoch + 1, .window = 0};
+  }
+  return start;
+}
+
+}  // namespace longscan

@@ -1,0 +1,34 @@
+// Where a run begins: anew, or at a checkpoint that fits its configuration and data.
+#pragma once
+
+#include <filesystem>
+#include <string>
+
+#include "io/checkpoint.h"
+#include "io/configuration.h"
+#include "io/loader.h"
+#include "io/token_store.h"
+#include "launch/session.h"
+
+namespace longscan {
+
+struct StartingPoint {
+  std::filesystem::path checkpoint;  ///< empty: the run is new
+  CheckpointHeader header;           ///< step 0 where the run is new
+  LoaderState loader;
+
+  bool is_new() const { return checkpoint.empty(); }
+};
+
+/// Collective. `resume` is "auto" (the latest checkpoint of the run's folder, or a new run where it
+/// has none), "none" (a new run; throws usage where the folder has checkpoints), or the path of a
+/// checkpoint or of a folder with some (throws missing where there is none).
+///
+/// Says which checkpoint it is and what differs from its configuration. Throws usage where the
+/// model or the vocabulary differs, since its parameters do not fit then; with "auto" also where
+/// the data differ. Where the order of windows has become another one, the run goes on with the
+/// next epoch.
+StartingPoint find_start(Session& session, const std::string& resume,
+                         const config::Config& configuration, const TokenStore& store);
+
+}  // namespace longscan

@@ -1,0 +1,134 @@
+// `longscan train`: settles what all ranks will do, says it, and does it.
+#include <array>
+
+#include "dist/agreement.h"
+#include "dist/mesh.h"
+#include "kernels/error.h"
+#include "launch/estimate.h"
+#include "launch/opened.h"
+#include "launch/resume.h"
+#include "launch/settings.h"
+#include "launch/training_run.h"
+#include "launch/verbs.h"
+#include "model/parameters.h"
+
+namespace longscan {
+
+namespace {
+
+/// Throws usage where a rank has another configuration, another corpus or another program.
+void require_same_run(const Session& session, const config::Config& configuration,
+                      const TokenStore& store) {
+  config::Config shared = configuration;
+  shared.mutable_parallel()->clear_threads();
+  const config::Config of_leader =
+      configuration_from_text(session.text_of_leader(to_text(shared)), "configuration");
+  const std::vector<std::string> differences = config_differences(of_leader, shared);
+  std::string told = fmt::format("{:.12}", hash_of(configuration));
+  if (!differences.empty()) told += fmt::format(" ({})", fmt::join(differences, ", "));
+  const std::array<Claim, 3> claims{Claim{"the configuration", told},
+                                    Claim{"the data", fmt::format("{:.12}", store.content_hash())},
+                                    Claim{"the version of the program", LONGSCAN_VERSION}};
+  require_agreement(session.world(), claims);
+}
+
+void say_plan(Session& session, const config::Config& configuration, const ModelOptions& model,
+              const Mesh& mesh, int threads) {
+  session.say("{}", to_text(configuration));
+  session.say("{}: {}, {} each, {} for the same line", counted(session.ranks(), "rank"),
+              counted(mesh.data_size(), "sequence group"), counted(threads, "thread"),
+              mesh.sequence_size());
+  session.say("{} parameters", grouped(count_parameters(model)));
+}
+
+void say_costs(Session& session, const config::Config& configuration, const ModelOptions& model,
+               const Mesh& mesh, const TokenStore& store) {
+  const Layout layout = layout_of(configuration, mesh.sequence_size(), session.ranks());
+  const MemoryEstimate memory = memory_of(model, layout);
+  const auto say_bytes = [&](const char* what, std::int64_t bytes) {
+    session.say("  {:<14}{:>12}", what, bytes_text(static_cast<double>(bytes)));
+  };
+  session.say("memory a rank, about {}", bytes_text(static_cast<double>(memory.total())));
+  say_bytes("parameters", memory.parameters);
+  say_bytes("gradients", memory.gradients);
+  say_bytes("moments", memory.moments);
+  say_bytes("activations", memory.activations);
+  say_bytes("states", memory.states);
+  say_bytes("tokens", memory.tokens);
+  const ExchangeEstimate exchange = exchange_of(model, layout);
+  session.say("bytes a rank hands over in a step: {} of states, {} of gradients",
+              grouped(exchange.states), grouped(exchange.gradients));
+
+  const Loader loader(store, training_options(configuration));
+  const std::int64_t windows_a_step =
+      configuration.data().batch() * configuration.optimizer().accumulation();
+  const std::int64_t steps = configuration.training().max_steps();
+  session.say("{} of {} tokens in {}; {:.2f} steps an epoch, {} are {:.2f} epochs",
+              counted(loader.windows(), "window"), grouped(loader.options().window),
+              store.path().string(),
+              static_cast<double>(loader.windows()) / static_cast<double>(windows_a_step),
+              counted(steps, "step"),
+              static_cast<double>(steps * windows_a_step) / static_cast<double>(loader.windows()));
+}
+
+}  // namespace
+
+void Train::declare(CLI::App& app) {
+  flags_ = {
+      {"--data", "data.store", "the token store that `longscan pack` wrote", ""},
+      {"--run", "training.folder", "the run's folder: checkpoints, metrics, configuration", ""},
+      {"--max-steps", "training.max_steps", "optimizer steps of the whole run", ""},
+      {"--save-every", "training.save_every", "steps between checkpoints; 0: at the end", ""},
+      {"--keep-last", "training.keep_last", "checkpoints to keep; 0: all", ""},
+      {"--eval-every", "training.eval_every", "steps between evaluations; 0: at the end", ""},
+      {"--log-every", "training.log_every", "steps between log lines; 0: at the end", ""},
+      {"--seed", "training.seed", "of initial weights, order of windows, dropout", ""},
+      {"--threads", "parallel.threads", "threads a rank; 0: its share of the cores", ""},
+      {"--sequence", "parallel.sequence", "ranks that share a line; 0: all", ""},
+  };
+  app.add_option("--config", config_, "configuration in Protobuf text format");
+  app.add_option("--set", set_, "KEY=VALUE on top of the configuration, as in model.width=512")
+      ->allow_extra_args(false)
+      ->take_all();
+  for (KeyFlag& flag : flags_) {
+    app.add_option(flag.flag, flag.value, fmt::format("{} ({})", flag.help, flag.key));
+  }
+  app.add_option("--resume", resume_,
+                 "auto: go on from the latest checkpoint of the run's folder; none: begin anew; or "
+                 "the path of a checkpoint or a run's folder")
+      ->capture_default_str();
+  app.add_flag("--dry-run", dry_run_,
+               "check configuration and data, say what the run would cost, and end");
+}
+
+std::vector<std::string> Train::assignments() const {
+  std::vector<std::string> assignments = set_;
+  for (const KeyFlag& flag : flags_) {
+    if (!flag.value.empty()) assignments.push_back(fmt::format("{}={}", flag.key, flag.value));
+  }
+  return assignments;
+}
+
+void Train::run(Session& session) const {
+  config::Config configuration;
+  std::optional<TokenStore> store;
+  on_all_ranks(session.world(), [&] {
+    configuration = assemble(config_, assignments());
+    store = open_store(configuration.data().store());
+  });
+  require_same_run(session, configuration, *store);
+
+  Mesh mesh(session.world(), static_cast<int>(configuration.parallel().sequence()));
+  const int threads = session.threads(configuration.parallel().threads());
+  const ModelOptions model = model_options(configuration, store->vocabulary());
+  say_plan(session, configuration, model, mesh, threads);
+  if (dry_run_) {
+    say_costs(session, configuration, model, mesh, *store);
+    return;
+  }
+  const StartingPoint start = find_start(session, resume_, configuration, *store);
+  Device device = Device::cpu(threads);
+  TrainingRun(session, configuration, *store, start, device, mesh).run();
+}
+
+}  // namespace longscan

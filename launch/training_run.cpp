@@ -1,0 +1,168 @@
+#include "launch/training_run.h"
+
+#include "dist/agreement.h"
+#include "io/atomic_file.h"
+#include "io/checkpoint_folder.h"
+#include "kernels/error.h"
+#include "launch/estimate.h"
+#include "launch/evaluation.h"
+#include "launch/rank_line.h"
+#include "launch/saved_run.h"
+#include "launch/settings.h"
+#include "launch/signals.h"
+
+namespace longscan {
+
+TrainingRun::TrainingRun(Session& session, const config::Config& configuration,
+                         const TokenStore& store, const StartingPoint& start, Device& device,
+                         Mesh& mesh)
+    : session_(session),
+      configuration_(configuration),
+      store_(store),
+      start_(start),
+      mesh_(mesh),
+      device_(device),
+      folder_(configuration.training().folder()),
+      trainer_(model_options(configuration, store.vocabulary()), optimizer_options(configuration),
+               configuration.training().seed(), device, mesh),
+      loader_(store, training_options(configuration), start.loader),
+      meter_(configuration.training().max_steps(),
+             flops_per_token(trainer_.transformer().options()), peak_of_all_ranks()) {}
+
+void TrainingRun::run() {
+  begin();
+  if (is_done()) {
+    session_.say("the run has taken its {} already; raise --max-steps to go on",
+                 counted(configuration_.training().max_steps(), "step"));
+    evaluate_now();
+    return;
+  }
+  const config::Training& training = configuration_.training();
+  meter_.reset(communication_seconds());
+  while (!is_done()) {
+    take_step();
+    // Some ranks may have got a signal during this step and others not yet.
+    const bool stops = any_rank(session_.world(), noted_signal() != nullptr);
+    if (is_due(training.log_every()) || stops) log();
+    if (is_due(training.eval_every())) evaluate_now();
+    write_metrics();
+    if (is_due(training.save_every()) || stops) save();
+    if (!stops || is_done()) continue;
+    const char* signal = noted_signal();
+    throw Error(ErrorKind::stopped,
+                {.what = fmt::format("stopped after step {}", trainer_.steps()),
+                 .why = session_.text_of_leader(signal ? signal : "a signal") + " asked for it",
+                 .hint = "start the same command again to go on",
+                 .where = folder_.string()});
+  }
+}
+
+void TrainingRun::begin() {
+  if (!start_.is_new()) {
+    load_trainer(session_, start_.checkpoint, trainer_);
+    // A line is the key of its dropout, so lines are counted where the loader stands.
+    const std::int64_t windows = start_.loader.epoch * loader_.windows() + start_.loader.window;
+    trainer_.resume_at(start_.header.step, windows / configuration_.data().batch());
+    tokens_seen_ = start_.header.tokens_seen;
+  }
+  if (store_.tokens(Split::validation) > 0) {
+    baseline_ = unigram_perplexity(store_, Split::validation);
+  } else {
+    session_.say("the token store has no validation split: nothing is evaluated");
+  }
+  if (is_done()) return;
+  on_leader(session_, [&] {
+    make_folder(folder_);
+    remove_leftovers(folder_);
+    write_file(folder_ / "config.textproto", to_text(configuration_));
+    // A run that goes back to an earlier checkpoint of its own folder leaves the later ones.
+    if (!start_.is_new() && std::filesystem::equivalent(start_.checkpoint.parent_path(), folder_)) {
+      set_latest(folder_, start_.checkpoint);
+    }
+    writer_.emplace(folder_, start_.header.step);
+  });
+}
+
+double TrainingRun::peak_of_all_ranks() {
+  session_.world().barrier();  // all at once, as in a step
+  double peak = measure_peak(device_);
+  session_.world().all_reduce_sum(Tensor::dense(&peak, DType::f64, {1}));
+  return peak;
+}
+
+double TrainingRun::communication_seconds() const {
+  return mesh_.world().traffic().seconds + mesh_.sequence().traffic().seconds;
+}
+
+void TrainingRun::take_step() {
+  for (std::int64_t line = 0; line < configuration_.optimizer().accumulation(); ++line) {
+    const RankLine mine = read_line(loader_, mesh_, configuration_.training().segment());
+    trainer_.accumulate(mine.shards);
+    loader_.advance();
+  }
+  const StepReport report = trainer_.update();
+  tokens_seen_ += static_cast<std::int64_t>(report.totals.tokens);
+  meter_.add(report);
+  show_progress();
+}
+
+bool TrainingRun::is_due(std::int64_t interval) const {
+  return is_done() || (interval > 0 && trainer_.steps() % interval == 0);
+}
+
+void TrainingRun::show_progress() {
+  if (!session_.leads() || session_.terminal().width() == 0) return;
+  session_.terminal().draw(live_line(meter_.progress(trainer_.steps(), communication_seconds()),
+                                     session_.terminal().width()));
+}
+
+void TrainingRun::log() {
+  const Progress progress = meter_.progress(trainer_.steps(), communication_seconds());
+  if (session_.terminal().width() == 0) session_.say("{}", log_line(progress));
+  metrics_ = metrics_of(progress);
+  metrics_.push_back({"tokens_seen", static_cast<double>(tokens_seen_)});
+  metrics_.push_back({"epoch", static_cast<double>(loader_.state().epoch) +
+                                   static_cast<double>(loader_.state().window) /
+                                       static_cast<double>(loader_.windows())});
+  meter_.reset(communication_seconds());
+}
+
+void TrainingRun::evaluate_now() {
+  if (store_.tokens(Split::validation) == 0) return;
+  const Evaluation evaluation =
+      evaluate(trainer_.transformer(), trainer_.parameters().weights(), mesh_, store_,
+               evaluation_options(configuration_, Split::validation),
+               configuration_.training().eval_windows(), configuration_.training().segment());
+  session_.say(
+      "validation at step {}: loss {:.4f}  perplexity {:.3f} (unigram baseline {:.3f})  accuracy "
+      "{:.2f} %",
+      trainer_.steps(), evaluation.loss(), evaluation.perplexity(), baseline_,
+      100 * evaluation.accuracy());
+  const std::vector<Metric> found = {{"validation_loss", evaluation.loss()},
+                                     {"validation_perplexity", evaluation.perplexity()},
+                                     {"validation_accuracy", evaluation.accuracy()},
+                                     {"validation_unigram_perplexity", baseline_}};
+  metrics_.insert(metrics_.end(), found.begin(), found.end());
+}
+
+void TrainingRun::write_metrics() {
+  if (metrics_.empty()) return;
+  on_leader(session_, [&] { writer_->write(trainer_.steps(), metrics_); });
+  metrics_.clear();
+}
+
+void TrainingRun::save() {
+  const CheckpointHeader header{.step = trainer_.steps(),
+                                .tokens_seen = tokens_seen_,
+                                .loader_epoch = loader_.state().epoch,
+                                .loader_window = loader_.state().window,
+                                .seed = configuration_.training().seed(),
+                                .vocabulary = store_.vocabulary().name(),
+                                .data_hash = store_.content_hash(),
+                                .configuration = to_text(configuration_)};
+  const std::filesystem::path path =
+      save_trainer(session_, folder_, header, trainer_, configuration_.training().keep_last());
+  session_.say("saved {}", path.string());
+}
+
+}  // namespace longscan

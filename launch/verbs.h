@@ -1,0 +1,94 @@
+// The verbs of the program: each declares its options, then does its work on all ranks.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "io/configuration.h"
+#include "io/pack.h"
+#include "launch/session.h"
+#include "model/generator.h"
+
+namespace longscan {
+
+/// Reads FASTA or text into a token store.
+class Pack {
+ public:
+  void declare(CLI::App& app);
+  void run(Session& session) const;
+
+ private:
+  PackOptions options_;
+  std::string output_;
+  std::string format_ = "auto";
+  std::string unknown_ = "error";
+  bool overwrite_ = false;
+};
+
+/// Trains a model on a token store.
+class Train {
+ public:
+  void declare(CLI::App& app);
+  void run(Session& session) const;
+
+ private:
+  std::vector<std::string> assignments() const;
+
+  /// A flag that stands for a key of the configuration.
+  struct KeyFlag {
+    const char* flag;
+    const char* key;
+    const char* help;
+    std::string value;
+  };
+  std::vector<KeyFlag> flags_;
+  std::string config_;
+  std::vector<std::string> set_;
+  std::string resume_ = "auto";
+  bool dry_run_ = false;
+};
+
+/// Measures how well a checkpoint predicts a split.
+class Evaluate {
+ public:
+  void declare(CLI::App& app);
+  void run(Session& session) const;
+
+ private:
+  std::string checkpoint_;
+  std::string data_;
+  std::string split_ = "validation";
+  std::int64_t windows_ = 0;
+  std::int64_t sequence_ = 0;
+  std::int64_t threads_ = 0;
+};
+
+/// Draws samples from a checkpoint's model.
+class Generate {
+ public:
+  void declare(CLI::App& app);
+  void run(Session& session) const;
+
+ private:
+  std::string checkpoint_;
+  std::string prompt_;
+  std::string output_;
+  SamplingOptions sampling_;
+  std::int64_t samples_ = 1;
+  std::int64_t longest_ = 1024;
+  std::int64_t threads_ = 0;
+};
+
+/// Says what is in a token store, a checkpoint or the folder of a run.
+class Inspect {
+ public:
+  void declare(CLI::App& app);
+  void run(Session& session) const;
+
+ private:
+  std::string path_;
+};
+
+}  // namespace longscan
