@@ -109,6 +109,22 @@ TEST_F(Pack, ARecordsSplitDependsOnNothingButItself) {
   EXPECT_GT(before.size(), 50u);
 }
 
+TEST_F(Pack, BothIdentifierAndLettersDecideARecordsSplit) {
+  const auto drawn = [&](const std::string& bytes) {
+    PackOptions wanted = options({file("in.fasta", bytes)});
+    wanted.validation_fraction = 0.5;
+    return pack(wanted).parts[1].records;
+  };
+  std::string same_letters;
+  std::string same_identifier;
+  for (int record = 0; record < 200; ++record) {
+    same_letters += ">r" + std::to_string(record) + "\nMKV\n";
+    same_identifier += ">r\n" + std::string(static_cast<std::size_t>(record) + 1, 'A') + "\n";
+  }
+  EXPECT_NEAR(drawn(same_letters), 100, 30);
+  EXPECT_NEAR(drawn(same_identifier), 100, 30);
+}
+
 TEST_F(Pack, TheSameInputGivesTheSameHash) {
   const std::vector<std::string> records = many_records(100);
   const std::string input = file("in.fasta", joined(records));
