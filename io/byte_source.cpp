@@ -1,3 +1,4 @@
+// Pieces of a file, decompressed with zlib, whose end and faults gzread would not tell.
 #include "io/byte_source.h"
 
 #include <unistd.h>

@@ -1,3 +1,4 @@
+// One pass over the bytes; a table says what each of them is.
 #include "io/fasta.h"
 
 #include <algorithm>

@@ -1,3 +1,4 @@
+// From positions of a line to positions of the stream.
 #include "io/loader.h"
 
 #include <algorithm>

@@ -1,3 +1,4 @@
+// Reader, split, writer: from the inputs to the token store.
 #include "io/pack.h"
 
 #include <algorithm>

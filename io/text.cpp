@@ -1,3 +1,4 @@
+// Folders of texts, their metadata, and the check that bytes are UTF-8.
 #include "io/text.h"
 
 #include <algorithm>

@@ -1,3 +1,4 @@
+// Letters to tokens and back.
 #include "io/vocabulary.h"
 
 #include "kernels/error.h"
