@@ -38,7 +38,8 @@ std::string CommandLine::parse(int argument_count, const char* const* arguments)
     return version.what();
   } catch (const CLI::ParseError& error) {
     // CLI11 misses the verb before it sees the word in its place.
-    const bool extra = error.get_name() == "ExtrasError" || verb().empty();
+    const bool extra =
+        error.get_exit_code() == static_cast<int>(CLI::ExitCodes::ExtrasError) || verb().empty();
     const std::vector<std::string> words = app_.remaining(true);
     if (extra && !words.empty()) {
       throw Error(ErrorKind::usage, {.what = fmt::format("'{}' is not known here", words.front()),
