@@ -80,7 +80,7 @@ struct HeadView {
 template <class T>
 [[gnu::always_inline]] inline void prefetch_row(const T* row, std::int64_t columns) {
   constexpr std::int64_t kLine = 64 / sizeof(T);
-  for (std::int64_t i = 0; i < columns; i += kLine) __builtin_prefetch(row + i);
+  for (std::int64_t i = 0; i < columns; i += kLine) __builtin_prefetch(row + i, 0, 2);
 }
 
 template <class T>
