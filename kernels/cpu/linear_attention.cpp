@@ -37,6 +37,7 @@ void attend_chunk(const Chunk& chunk, Workspace<T>& space, HeadView<T> out,
     *normalizer.row(chunk.begin + i) = total;
     const T* numerator = space.rows + i * sizes.padded_value_dim;
     T* row = out.row(chunk.begin + i);
+    prefetch_row_to_write(out.row(chunk.begin + i + chunk.ahead), sizes.value_dim);
     const T inverse = T{1} / total;
 #pragma omp simd
     for (std::int64_t d = 0; d < sizes.value_dim; ++d) row[d] = numerator[d] * inverse;

@@ -47,14 +47,11 @@ template <class T>
 void gradient_of_scores(const Chunk& chunk, Workspace<T>& space) {
   const std::int64_t count = chunk.size();
   const std::int64_t stride = space.sizes.padded_value_dim;
-  for (std::int64_t i = 0; i < count; ++i) {
-    std::fill_n(space.d_scores + i * kChunk, kChunk, space.weight[i]);
-  }
   tile::transpose(space.value_columns, kChunk, space.values, stride, count, space.sizes.value_dim);
   tile::multiply<T>({space.d_scores, kChunk}, {space.scaled, stride, 1},
                     {space.value_columns, kChunk}, count, tile::padded<T>(count),
-                    space.sizes.value_dim, true, tile::Shape::lower_result);
-  keep_lower_triangle(space.d_scores, count);
+                    space.sizes.value_dim, false, tile::Shape::lower_result);
+  keep_lower_triangle(space.d_scores, count, space.weight);
 }
 
 // space.state = R of the piece, up to its first document start.
@@ -104,7 +101,7 @@ void differentiate_queries(const Piece& piece, Workspace<T>& space,
     tile::multiply<T>(d_phi, {space.d_scores, kChunk, 1}, {space.phi_key, features}, count,
                       features, count, true, tile::Shape::lower_left);
     unmap_features(op.feature_map, head_view<T>(op.d_query, piece.head), chunk.begin, space.d_phi,
-                   space.phi_query, features, count, sizes.features);
+                   space.phi_query, features, count, sizes.features, chunk.ahead);
     tile::multiply<T>({space.state_columns, features}, {space.values, 1, sizes.padded_value_dim},
                       {space.phi_key, features}, sizes.value_dim, features, count, true);
     state.accumulate_normalizer(space.phi_key, nullptr, count);
@@ -145,6 +142,7 @@ void differentiate_values(const Chunk& chunk, Workspace<T>& space, HeadView<T> d
   for (std::int64_t i = 0; i < count; ++i) {
     const T* from = rows.data + i * rows.stride;
     T* to = d_value.row(chunk.begin + i);
+    prefetch_row_to_write(d_value.row(chunk.begin + i + chunk.ahead), sizes.value_dim);
 #pragma omp simd
     for (std::int64_t d = 0; d < sizes.value_dim; ++d) to[d] = from[d];
   }
@@ -163,7 +161,8 @@ void differentiate_keys_and_values(const Piece& piece, Workspace<T>& space,
     gradient_of_scores(chunk, space);
     differentiate_keys(chunk, space);
     unmap_features(op.feature_map, head_view<T>(op.d_key, piece.head), chunk.begin, space.d_phi,
-                   space.phi_key, space.sizes.padded_features, chunk.size(), space.sizes.features);
+                   space.phi_key, space.sizes.padded_features, chunk.size(), space.sizes.features,
+                   chunk.ahead);
     differentiate_values(chunk, space, head_view<T>(op.d_value, piece.head));
     if (chunk.starts_document) {
       space.state.clear();

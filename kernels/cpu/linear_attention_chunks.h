@@ -83,6 +83,13 @@ template <class T>
   for (std::int64_t i = 0; i < columns; i += kLine) __builtin_prefetch(row + i, 0, 2);
 }
 
+/// The same for a row that will be written.
+template <class T>
+[[gnu::always_inline]] inline void prefetch_row_to_write(T* row, std::int64_t columns) {
+  constexpr std::int64_t kLine = 64 / sizeof(T);
+  for (std::int64_t i = 0; i < columns; i += kLine) __builtin_prefetch(row + i, 1, 2);
+}
+
 template <class T>
 HeadView<T> head_view(const Tensor& tensor, std::int64_t head) {
   return {tensor.as<T>() + head * tensor.stride[1], tensor.stride[0]};
@@ -103,7 +110,7 @@ void map_features(FeatureMap map, T* phi, std::int64_t stride, HeadView<T> x, st
         for (std::int64_t f = 0; f < features; ++f) {
           // e^x itself: elu(x) + 1 would round to zero below -17 in fp32.
           const T value = in[f];
-          const T small = vector_math::exp(value < T{0} ? value : T{0});
+          const T small = vector_math::exp_of_negative(value < T{0} ? value : T{0});
           out[f] = value > T{0} ? value + T{1} : small;
         }
         std::fill(out + features, out + stride, T{0});
@@ -114,11 +121,13 @@ void map_features(FeatureMap map, T* phi, std::int64_t stride, HeadView<T> x, st
 /// d_x = d_phi * phi'(x) for `count` rows, from phi alone where the map allows it.
 template <class T>
 void unmap_features(FeatureMap map, HeadView<T> d_x, std::int64_t begin, const T* d_phi,
-                    const T* phi, std::int64_t stride, std::int64_t count, std::int64_t features) {
+                    const T* phi, std::int64_t stride, std::int64_t count, std::int64_t features,
+                    std::int64_t ahead) {
   switch (map) {
     case FeatureMap::elu1:
       for (std::int64_t token = 0; token < count; ++token) {
         T* out = d_x.row(begin + token);
+        prefetch_row_to_write(d_x.row(begin + token + ahead), features);
         const T* up = d_phi + token * stride;
         const T* value = phi + token * stride;
         // phi' is 1 where phi > 1 and e^x = phi elsewhere.

@@ -20,11 +20,19 @@ inline Sizes sizes_of(const Tensor& query, const Tensor& value) {
   return {query.shape[0], query.shape[1], query.shape[2], value.shape[2]};
 }
 
-/// Zeros above the diagonal of a tile of scores: tokens do not see what follows them.
+/// Zeros above the diagonal of a tile of scores, for tokens do not see what follows them; what
+/// stays gets its row's weight added (nothing where weights are absent).
 template <class T>
-void keep_lower_triangle(T* tile, std::int64_t count) {
-  for (std::int64_t row = 0; row < count; ++row) {
-    std::fill(tile + row * kChunk + row + 1, tile + (row + 1) * kChunk, T{0});
+void keep_lower_triangle(T* tile, std::int64_t count, const T* weights) {
+  using Index = std::conditional_t<sizeof(T) == 4, std::int32_t, std::int64_t>;
+  for (Index row = 0; row < count; ++row) {
+    T* values = tile + row * kChunk;
+    const T weight = weights ? weights[row] : T{0};
+#pragma omp simd
+    for (Index column = 0; column < kChunk; ++column) {
+      const T kept = values[column] + weight;
+      values[column] = column <= row ? kept : T{0};
+    }
   }
 }
 
@@ -66,7 +74,9 @@ struct Workspace {
     Workspace space;
     const auto sizes = HeadSizes::of<T>(line.features, line.value_dim);
     space.sizes = sizes;
-    const std::int64_t state = HeadState<T>::count(sizes);
+    // A transposition reads whole squares of vectors, so the state's rows reach to the padded
+    // features.
+    const std::int64_t state = sizes.padded_features * (sizes.padded_value_dim + 1);
     const std::int64_t by_features = kChunk * sizes.padded_features;
     const std::int64_t by_values = kChunk * sizes.padded_value_dim;
     Carve<T> carve(cpu.scratch<T>(thread, Carve<T>::padded(state) + 4 * by_features +
@@ -106,7 +116,7 @@ struct Workspace {
     tile::multiply<T>({scores, kChunk}, {phi_query, sizes.padded_features, 1},
                       {key_columns, kChunk}, count, tile::padded<T>(count), sizes.features, false,
                       tile::Shape::lower_result);
-    keep_lower_triangle(scores, count);
+    keep_lower_triangle<T>(scores, count, nullptr);
   }
 };
 

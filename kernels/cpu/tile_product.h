@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <type_traits>
 #include <utility>
 
 namespace longscan::tile {
@@ -138,18 +139,55 @@ void multiply(Result<T> c, Left<T> a, Right<T> b, std::int64_t rows, std::int64_
   }
 }
 
-/// out[j, i] = in[i, j] for rows x columns of `in`; both strides in elements.
+/// Which lanes of two vectors interleave: 0, n, 1, n + 1, ... for the lower halves, the same from n
+/// / 2 on for the upper ones.
+template <class T, class Index>
+struct Interleave {
+  alignas(kVectorBytes) Index lower[kLanes<T>];
+  alignas(kVectorBytes) Index upper[kLanes<T>];
+  constexpr Interleave() : lower(), upper() {
+    for (Index i = 0; i < kLanes<T>; ++i) {
+      const Index source = i / 2 + (i % 2) * kLanes<T>;
+      lower[i] = source;
+      upper[i] = source + kLanes<T> / 2;
+    }
+  }
+};
+
+/// Transposes a square of as many rows as a vector has lanes, in registers: each round interleaves
+/// the first half of the rows with the second, and after log2(lanes) rounds rows have become
+/// columns.
+template <class T>
+void transpose_square(T* out, std::int64_t out_stride, const T* in, std::int64_t in_stride) {
+  using Index = std::conditional_t<sizeof(T) == 4, std::int32_t, std::int64_t>;
+  using Vector = typename VectorOf<T>::type;
+  using Indices = typename VectorOf<Index>::type;
+  static constexpr Interleave<T, Index> kOrder;
+  constexpr int kSize = static_cast<int>(kLanes<T>);
+  const Indices lower = *reinterpret_cast<const Indices*>(kOrder.lower);
+  const Indices upper = *reinterpret_cast<const Indices*>(kOrder.upper);
+  Vector rows[kSize];
+  Vector mixed[kSize];
+  for (int i = 0; i < kSize; ++i) rows[i] = *reinterpret_cast<const Vector*>(in + i * in_stride);
+  for (int round = kSize; round > 1; round /= 2) {
+    for (int i = 0; i < kSize / 2; ++i) {
+      mixed[2 * i] = __builtin_shuffle(rows[i], rows[i + kSize / 2], lower);
+      mixed[2 * i + 1] = __builtin_shuffle(rows[i], rows[i + kSize / 2], upper);
+    }
+    for (int i = 0; i < kSize; ++i) rows[i] = mixed[i];
+  }
+  for (int i = 0; i < kSize; ++i) *reinterpret_cast<Vector*>(out + i * out_stride) = rows[i];
+}
+
+/// out[j, i] = in[i, j] for rows x columns of `in`. Both are read and written in whole squares of
+/// vectors, so their memory must reach that far; what lies outside is copied along and means
+/// nothing.
 template <class T>
 void transpose(T* out, std::int64_t out_stride, const T* in, std::int64_t in_stride,
                std::int64_t rows, std::int64_t columns) {
-  constexpr std::int64_t kBlock = 16;
-  for (std::int64_t i0 = 0; i0 < rows; i0 += kBlock) {
-    for (std::int64_t j0 = 0; j0 < columns; j0 += kBlock) {
-      const std::int64_t i1 = std::min(i0 + kBlock, rows);
-      const std::int64_t j1 = std::min(j0 + kBlock, columns);
-      for (std::int64_t j = j0; j < j1; ++j) {
-        for (std::int64_t i = i0; i < i1; ++i) out[j * out_stride + i] = in[i * in_stride + j];
-      }
+  for (std::int64_t i = 0; i < rows; i += kLanes<T>) {
+    for (std::int64_t j = 0; j < columns; j += kLanes<T>) {
+      transpose_square(out + j * out_stride + i, out_stride, in + i * in_stride + j, in_stride);
     }
   }
 }
