@@ -15,6 +15,7 @@ constexpr std::int64_t kPieceBytes = std::int64_t{4} << 20;
 void Communicator::all_reduce_sum(const Tensor& tensor) {
   const Timed timed(traffic_);
   count_call(tensor.bytes());
+  if (size() == 1) return;
   const Tensor flat = tensor.reshaped({tensor.size()});
   const std::int64_t piece = kPieceBytes / size_of(tensor.dtype);
   for (std::int64_t begin = 0; begin < flat.size(); begin += piece) {
