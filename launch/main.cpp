@@ -16,12 +16,20 @@ namespace {
 /// Ranks that fail alike do so within this time of each other.
 constexpr double kPatienceSeconds = 2;
 
+std::string words_of(int argument_count, char** arguments) {
+  return fmt::format("'{}'", fmt::join(arguments + 1, arguments + argument_count, " "));
+}
+
 void run_verb(Communicator& world, int argument_count, char** arguments) {
   Session session(world);
   CommandLine command_line;
   std::string answer;
   on_all_ranks(world, [&] { answer = command_line.parse(argument_count, arguments); });
-  const std::array<Claim, 1> claims{Claim{"the verb", command_line.verb()}};
+  // Training compares what comes of the command line: ranks may be given different threads.
+  const std::string verb = command_line.verb();
+  const std::array<Claim, 2> claims{
+      Claim{"the verb", verb},
+      Claim{"the command line", verb == "train" ? "" : words_of(argument_count, arguments)}};
   require_agreement(world, claims);
   if (answer.empty()) {
     command_line.run(session);

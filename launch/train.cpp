@@ -1,6 +1,4 @@
 // `longscan train`: settles what all ranks will do, says it, and does it.
-#include <array>
-
 #include "dist/agreement.h"
 #include "dist/mesh.h"
 #include "kernels/error.h"
@@ -16,9 +14,9 @@ namespace longscan {
 
 namespace {
 
-/// Throws usage where a rank has another configuration, another corpus or another program.
-void require_same_run(const Session& session, const config::Config& configuration,
-                      const TokenStore& store) {
+/// What must be the same on all ranks. Collective.
+std::vector<Claim> claims_of(const Session& session, const config::Config& configuration,
+                             const TokenStore& store) {
   config::Config shared = configuration;
   shared.mutable_parallel()->clear_threads();
   const config::Config of_leader =
@@ -26,10 +24,9 @@ void require_same_run(const Session& session, const config::Config& configuratio
   const std::vector<std::string> differences = config_differences(of_leader, shared);
   std::string told = fmt::format("{:.12}", hash_of(configuration));
   if (!differences.empty()) told += fmt::format(" ({})", fmt::join(differences, ", "));
-  const std::array<Claim, 3> claims{Claim{"the configuration", told},
-                                    Claim{"the data", fmt::format("{:.12}", store.content_hash())},
-                                    Claim{"the version of the program", LONGSCAN_VERSION}};
-  require_agreement(session.world(), claims);
+  return {{"the configuration", told},
+          {"the data", fmt::format("{:.12}", store.content_hash())},
+          {"the version of the program", LONGSCAN_VERSION}};
 }
 
 void say_plan(Session& session, const config::Config& configuration, const ModelOptions& model,
@@ -116,7 +113,10 @@ void Train::run(Session& session) const {
     configuration = assemble(config_, assignments());
     store = open_store(configuration.data().store());
   });
-  require_same_run(session, configuration, *store);
+  std::vector<Claim> claims = claims_of(session, configuration, *store);
+  claims.push_back({"--resume", resume_});
+  claims.push_back({"--dry-run", dry_run_ ? "yes" : "no"});
+  require_agreement(session.world(), claims);
 
   Mesh mesh(session.world(), static_cast<int>(configuration.parallel().sequence()));
   const int threads = session.threads(configuration.parallel().threads());
