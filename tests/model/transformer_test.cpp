@@ -11,9 +11,9 @@
 namespace longscan {
 namespace {
 
-using testing::Line;
-using testing::OwnedShard;
-using testing::random_line;
+using test::Line;
+using test::OwnedShard;
+using test::random_line;
 
 constexpr std::int32_t kVocabulary = 11;
 

@@ -8,7 +8,7 @@
 #include "kernels/random.h"
 #include "model/pass.h"
 
-namespace longscan::testing {
+namespace longscan::test {
 
 /// A whole line. `starts`: first tokens of its documents; token 0 is always one.
 struct Line {
@@ -92,4 +92,4 @@ inline RankLine shards_of(const Line& line, int segments, int ranks, int rank) {
   return mine;
 }
 
-}  // namespace longscan::testing
+}  // namespace longscan::test

@@ -16,9 +16,9 @@
 namespace longscan {
 namespace {
 
-using testing::Line;
-using testing::random_line;
-using testing::shards_of;
+using test::Line;
+using test::random_line;
+using test::shards_of;
 
 constexpr std::int32_t kVocabulary = 19;
 
@@ -55,7 +55,7 @@ Result run(const ModelOptions& options, const Line& line, int ranks, int segment
     options.dtype == DType::f32 ? grow(parameters.flat().as<float>())
                                 : grow(parameters.flat().as<double>());
     Transformer transformer(options, device, group);
-    const testing::RankLine mine = shards_of(line, segments, ranks, group.rank());
+    const test::RankLine mine = shards_of(line, segments, ranks, group.rank());
     const LossTotals totals =
         transformer.train(parameters.weights(), gradient.weights(), mine.shards,
                           {.rate = dropout, .seed = 5, .line = 9});

@@ -17,7 +17,7 @@ constexpr std::int32_t kCommon = 24;  // tokens that occur everywhere
 constexpr std::int32_t kEarly = 16;   // tokens that occur once each, at the line's beginning
 
 // The gradients of the embeddings of the first tokens, [kEarly, width].
-std::vector<double> early_gradients(DType dtype, const testing::Line& line) {
+std::vector<double> early_gradients(DType dtype, const test::Line& line) {
   const ModelOptions options{.vocabulary = kCommon + kEarly,
                              .width = 32,
                              .layers = 2,
@@ -36,7 +36,7 @@ std::vector<double> early_gradients(DType dtype, const testing::Line& line) {
                           : parameters.flat().as<double>()[i] *= 8;
     }
     Transformer transformer(options, device, group);
-    const testing::RankLine segments = testing::shards_of(line, 16, 1, 0);
+    const test::RankLine segments = test::shards_of(line, 16, 1, 0);
     transformer.train(parameters.weights(), gradient.weights(), segments.shards, {});
     const Tensor rows = gradient.weights().embedding.rows(kCommon, kCommon + kEarly);
     for (std::int64_t i = 0; i < rows.size(); ++i) {
@@ -47,7 +47,7 @@ std::vector<double> early_gradients(DType dtype, const testing::Line& line) {
 }
 
 TEST(LongSequence, EarlyTokensKeepTheirGradientsInFloat) {
-  testing::Line line = testing::random_line(kTokens, kCommon, {});
+  test::Line line = test::random_line(kTokens, kCommon, {});
   for (std::int32_t i = 0; i < kEarly; ++i) {
     line.tokens[i] = kCommon + i;
     line.targets[i] = -1;  // these tokens have no loss of their own: only what follows reaches them

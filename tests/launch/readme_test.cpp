@@ -1,0 +1,42 @@
+// The README says enough to compute a checkpoint's loss: its formulas, in numpy, give what
+// `longscan eval` gives.
+#include "tests/support/program.h"
+
+namespace longscan::test {
+namespace {
+
+class ReadmeTest : public ProgramTest {
+ protected:
+  // Debian's own Python, which has the packages that the project's script installs.
+  static constexpr const char* kPython = "/usr/bin/python3 ";
+
+  static double loss_in(const std::string& output) {
+    const std::size_t found = output.find("\nloss ");
+    EXPECT_NE(found, std::string::npos) << output;
+    return found == std::string::npos ? 0 : std::stod(output.substr(found + 6));
+  }
+};
+
+TEST_F(ReadmeTest, FormulasGiveTheLossOfACheckpoint) {
+  make_corpus();
+  const std::string script =
+      std::string(kPython) + "'" LONGSCAN_SOURCE_DIR "/tests/launch/readme_formulas.py' ";
+  int run = 0;
+  for (const std::string model :
+       {"model.positions=rotary",
+        "model.positions=sinusoidal --set model.mlp=swiglu --set model.norm=rms_norm",
+        "model.positions=learned --set model.mlp=relu --set model.tied_embedding=false",
+        "model.positions=none --set model.heads=4"}) {
+    const std::string folder = "run" + std::to_string(++run);
+    succeed("train --config small.textproto --run " + folder + " --set " + model);
+    const std::string told = succeed("eval --checkpoint " + folder + " --windows 2");
+    const Outcome formulas = shell(script + folder + "/step-00000012.h5 store.h5");
+    ASSERT_EQ(formulas.code, 0) << formulas.errors;
+    // Training has moved the loss well away from that of a model that knows nothing, log 30 = 3.40.
+    EXPECT_LT(loss_in(told), 3.3) << model;
+    EXPECT_NEAR(std::stod(formulas.output), loss_in(told), 1e-4) << model;
+  }
+}
+
+}  // namespace
+}  // namespace longscan::test
