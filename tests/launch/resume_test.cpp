@@ -68,7 +68,7 @@ TEST_F(ResumeTest, goes_on_at_any_other_number_of_ranks) {
 }
 
 TEST_F(ResumeTest, a_signal_to_mpirun_saves_and_the_same_command_goes_on) {
-  const std::string train = std::string(kTrain) + "--max-steps 400 --log-every 10 --run ";
+  const std::string train = std::string(kTrain) + "--max-steps 150 --log-every 10 --run ";
   succeed(2, train + "whole");
   // Sends the signal once ten steps are logged.
   const Outcome stopped = shell(mpirun() + " -n 2 " + program() + " " + train +
@@ -80,11 +80,11 @@ TEST_F(ResumeTest, a_signal_to_mpirun_saves_and_the_same_command_goes_on) {
                                     HasSubstr("SIGUSR1 asked for it")));
   const std::string told = succeed(2, train + "run");
   EXPECT_THAT(told, HasSubstr("resuming from run/step-"));
-  EXPECT_EQ(parameters("run/step-00000400.h5"), parameters("whole/step-00000400.h5"));
+  EXPECT_EQ(parameters("run/step-00000150.h5"), parameters("whole/step-00000150.h5"));
 
   const std::vector<double> steps = metric(folder_ / "run", "step");
   for (std::size_t i = 1; i < steps.size(); ++i) EXPECT_LT(steps[i - 1], steps[i]);
-  EXPECT_EQ(steps.back(), 400);
+  EXPECT_EQ(steps.back(), 150);
 }
 
 TEST_F(ResumeTest, a_terminated_program_saves) {
@@ -99,13 +99,13 @@ TEST_F(ResumeTest, a_terminated_program_saves) {
 
 TEST_F(ResumeTest, a_killed_run_repeats_no_step_in_its_metrics) {
   const std::string train =
-      std::string(kTrain) + "--max-steps 300 --save-every 50 --log-every 1 --run run";
+      std::string(kTrain) + "--max-steps 100 --save-every 20 --log-every 1 --run run";
   shell(mpirun() + " -n 2 " + program() + " " + train +
-        " & while kill -0 $! && ! grep -q '\"step\": 70' run/metrics.jsonl; do sleep 0.02; done; "
+        " & while kill -0 $! && ! grep -q '\"step\": 30' run/metrics.jsonl; do sleep 0.02; done; "
         "kill -KILL $(cat /proc/$!/task/$!/children); wait");
   EXPECT_THAT(succeed(2, train), HasSubstr("resuming from run/step-"));
   const std::vector<double> steps = metric(folder_ / "run", "step");
-  ASSERT_EQ(steps.size(), 300U);
+  ASSERT_EQ(steps.size(), 100U);
   for (std::size_t i = 0; i < steps.size(); ++i) EXPECT_EQ(steps[i], i + 1);
 }
 
