@@ -2,6 +2,7 @@
 // run.
 //
 //   benchmark_step [--width=256 --layers=4 --heads=4 --tokens=2048 --threads=2 --repeats=15]
+//   mpirun -n 2 benchmark_step --processes=1 [...]
 //
 // Alternates the peak, a step on one rank with all threads, and a step on as many ranks of one
 // thread. A step is everything: embedding, layers, loss, backward, gradient sum, clipping, AdamW.
@@ -9,9 +10,9 @@
 // layer for linear attention (what the recurrence needs; the work inside chunks is not counted).
 // Fails when the ranks' losses differ from the one rank's.
 #include <barrier>
-#include <optional>
 
 #include "benchmarks/measure.h"
+#include "dist/mpi_communicator.h"
 #include "dist/thread_communicator.h"
 #include "kernels/random.h"
 #include "model/trainer.h"
@@ -63,40 +64,104 @@ double flops_of(const Setting& setting) {
   return (6 * weights + attention) * static_cast<double>(setting.tokens);
 }
 
-// Steps on `ranks` ranks that share the threads; each call of `run` is one step timed on all ranks
-// together.
+// What one rank measures: the seconds of all steps but the first two, and the last loss.
+struct Measured {
+  std::vector<double> seconds;
+  double loss = 0;
+};
+
+// `repeats` steps of one rank; `before` and `after` are called by the first rank around each.
+template <class Before, class After>
+Measured run_steps(Communicator& world, const Setting& setting, int threads, int repeats,
+                   const Before& before, const After& after) {
+  const Line line(setting.tokens, setting.model.vocabulary);
+  Device device = Device::cpu(threads);
+  Mesh mesh(world, 0);
+  Trainer trainer(setting.model, {.learning_rate = 1e-4}, 1, device, mesh);
+  const Shard shard = line.part(world.rank(), world.size());
+  Measured measured;
+  for (int i = 0; i < repeats + 2; ++i) {
+    if (world.rank() == 0) before();
+    world.barrier();
+    StepReport report;
+    const double seconds = seconds_of([&] { report = trainer.step({&shard, 1}); });
+    measured.loss = report.totals.loss / report.totals.tokens;
+    if (i >= 2) measured.seconds.push_back(seconds);
+    if (world.rank() == 0) after();
+  }
+  return measured;
+}
+
+// Ranks as threads that share setting.threads; they make a step whenever it is their turn.
 class Contender {
  public:
-  Contender(const Setting& setting, int ranks, int repeats, std::barrier<>& turns)
-      : line_(setting.tokens, setting.model.vocabulary), thread_([=, this, &turns] {
+  Contender(const Setting& setting, int ranks, int repeats)
+      : turn_(2), thread_([this, setting, ranks, repeats] {
           run_ranks(ranks, [&](Communicator& world) {
-            Device device = Device::cpu(setting.threads / ranks);
-            Mesh mesh(world, 0);
-            Trainer trainer(setting.model, {.learning_rate = 1e-4}, 1, device, mesh);
-            const Shard shard = line_.part(world.rank(), ranks);
-            for (int i = 0; i < repeats + 2; ++i) {
-              if (world.rank() == 0) turns.arrive_and_wait();
-              world.barrier();
-              StepReport report;
-              const double seconds = seconds_of([&] { report = trainer.step({&shard, 1}); });
-              if (world.rank() != 0) continue;
-              loss_ = report.totals.loss / report.totals.tokens;
-              if (i >= 2) seconds_.push_back(seconds);
-              turns.arrive_and_wait();
-            }
+            const auto wait = [&] { turn_.arrive_and_wait(); };
+            Measured mine = run_steps(world, setting, setting.threads / ranks, repeats, wait, wait);
+            if (world.rank() == 0) measured_ = std::move(mine);
           });
         }) {}
-  ~Contender() { thread_.join(); }
 
-  double seconds() const { return median(seconds_); }
-  double loss() const { return loss_; }
+  void step() {
+    turn_.arrive_and_wait();
+    turn_.arrive_and_wait();
+  }
+  Measured finish() {
+    thread_.join();
+    return measured_;
+  }
 
  private:
-  Line line_;
-  std::vector<double> seconds_;
-  double loss_ = 0;
+  Measured measured_;
+  std::barrier<> turn_;
   std::thread thread_;
 };
+
+void say(const Setting& setting, int ranks, int threads, const Measured& measured, double peak) {
+  const double seconds = median(measured.seconds);
+  const double rate = flops_of(setting) / seconds;
+  fmt::print("{} ranks of {} threads {:8.2f} ms {:8.1f} GFLOP/s {:6.1f} % of peak   loss {:.6f}\n",
+             ranks, threads, seconds * 1e3, rate / 1e9, 100 * rate / peak, measured.loss);
+}
+
+int compare_ranks_with_threads(const Setting& setting, int repeats) {
+  Contender single(setting, 1, repeats);
+  Contender ranks(setting, setting.threads, repeats);
+  Device device = Device::cpu(setting.threads);
+  benchmark::Peak peak(device);
+  peak.measure();
+  std::vector<double> peaks;
+  for (int i = 0; i < repeats + 2; ++i) {
+    peaks.push_back(peak.measure());
+    single.step();
+    ranks.step();
+  }
+  const Measured one = single.finish();
+  const Measured many = ranks.finish();
+  fmt::print("peak (2048^3 fp32 product) {:.1f} GFLOP/s\n", median(peaks) / 1e9);
+  say(setting, 1, setting.threads, one, median(peaks));
+  say(setting, setting.threads, 1, many, median(peaks));
+  fmt::print("{} ranks reach {:.1f} % of one rank\n", setting.threads,
+             100 * median(one.seconds) / median(many.seconds));
+  const bool same = std::abs(one.loss - many.loss) < 1e-4 * one.loss;
+  if (!same) fmt::print("WRONG: the losses differ\n");
+  return same ? 0 : 1;
+}
+
+int measure_processes(const Setting& setting, int repeats, int argc, char** argv) {
+  const MpiEnvironment mpi(&argc, &argv);
+  MpiCommunicator world(MPI_COMM_WORLD);
+  const auto nothing = [] {};
+  const Measured mine = run_steps(world, setting, 1, repeats, nothing, nothing);
+  if (world.rank() != 0) return 0;
+  Device device = Device::cpu(world.size());
+  benchmark::Peak peak(device);
+  peak.measure();
+  say(setting, world.size(), 1, mine, peak.measure());
+  return 0;
+}
 
 }  // namespace
 
@@ -111,37 +176,10 @@ int main(int argc, char** argv) {
   setting.threads = static_cast<int>(number_option(argc, argv, "threads", 2));
   const int repeats = static_cast<int>(number_option(argc, argv, "repeats", 15));
 
-  std::vector<double> peaks;
-  double one_loss = 0, many_loss = 0, one = 0, many = 0;
-  {
-    std::barrier<> one_turn(2), many_turn(2);
-    Contender single(setting, 1, repeats, one_turn);
-    Contender ranks(setting, setting.threads, repeats, many_turn);
-    Device device = Device::cpu(setting.threads);
-    benchmark::Peak peak(device);
-    peak.measure();
-    for (int i = 0; i < repeats + 2; ++i) {
-      peaks.push_back(peak.measure());
-      for (std::barrier<>* turn : {&one_turn, &many_turn}) {
-        turn->arrive_and_wait();
-        turn->arrive_and_wait();
-      }
-    }
-    one = single.seconds(), many = ranks.seconds();
-    one_loss = single.loss(), many_loss = ranks.loss();
+  fmt::print("width {} layers {} heads {} tokens {}\n", setting.model.width, setting.model.layers,
+             setting.model.heads, setting.tokens);
+  if (number_option(argc, argv, "processes", 0) != 0) {
+    return measure_processes(setting, repeats, argc, argv);
   }
-  const double flops = flops_of(setting);
-  const double top = median(peaks);
-  fmt::print("width {} layers {} heads {} tokens {} threads {}\n", setting.model.width,
-             setting.model.layers, setting.model.heads, setting.tokens, setting.threads);
-  fmt::print("peak (2048^3 fp32 product)       {:8.1f} GFLOP/s\n", top / 1e9);
-  fmt::print("1 rank of {} threads   {:8.2f} ms {:8.1f} GFLOP/s   {:5.1f} % of peak\n",
-             setting.threads, one * 1e3, flops / one / 1e9, 100 * flops / one / top);
-  fmt::print(
-      "{} ranks of 1 thread   {:8.2f} ms {:8.1f} GFLOP/s   {:5.1f} % of peak   {:5.1f} % of 1 "
-      "rank\n",
-      setting.threads, many * 1e3, flops / many / 1e9, 100 * flops / many / top, 100 * one / many);
-  const bool same = std::abs(one_loss - many_loss) < 1e-4 * one_loss;
-  fmt::print("losses {:.6f} and {:.6f}: {}\n", one_loss, many_loss, same ? "equal" : "WRONG");
-  return same ? 0 : 1;
+  return compare_ranks_with_threads(setting, repeats);
 }
