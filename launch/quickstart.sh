@@ -46,6 +46,11 @@ say "generate: a protein"
 "${mpirun[@]}" "$longscan" generate --checkpoint "$run" --prompt M --temperature 0.8 \
   --max-tokens 300 | tee "$run/sample.fasta"
 
+# What somebody types who has none of the variables above.
+by_hand="mpirun -n 2"
+if [ "$(id -u)" -eq 0 ]; then by_hand="mpirun --allow-run-as-root -n 2"; fi
+if [ "$(nproc)" -lt 2 ]; then by_hand="$by_hand --oversubscribe"; fi
+
 say "done"
 cat << END
 checkpoint  $PWD/$run/$(cat "$run/latest")
@@ -54,7 +59,7 @@ metrics     $PWD/$run/metrics.jsonl, and for TensorBoard the event files beside 
 Try next:
   $longscan inspect $run
   $longscan generate --checkpoint $run -n 4 --top-p 0.9
-  mpirun -n 2 $longscan train --config $config --data $store --run $run --max-steps 2000
+  $by_hand $longscan train --config $config --data $store --run $run --max-steps 5000
   $longscan pack YOUR.fasta.gz --out runs/yours.h5
-  mpirun -n 2 $longscan train --config $config --data runs/yours.h5 --run runs/yours
+  $by_hand $longscan train --config $config --data runs/yours.h5 --run runs/yours
 END

@@ -45,7 +45,8 @@ void say_costs(Session& session, const config::Config& configuration, const Mode
   const auto say_bytes = [&](const char* what, std::int64_t bytes) {
     session.say("  {:<14}{:>12}", what, bytes_text(static_cast<double>(bytes)));
   };
-  session.say("memory a rank, about {}", bytes_text(static_cast<double>(memory.total())));
+  session.say("memory a rank, about {} and some 150 MiB of the program itself",
+              bytes_text(static_cast<double>(memory.total())));
   say_bytes("parameters", memory.parameters);
   say_bytes("gradients", memory.gradients);
   say_bytes("moments", memory.moments);

@@ -75,6 +75,14 @@ TEST_F(CommandLineTest, ranks_must_divide_into_groups) {
                  "3 ranks do not divide into sequence groups of 2");
 }
 
+TEST_F(CommandLineTest, says_where_it_cannot_write) {
+  make_corpus();
+  const std::string inside_a_file = "proteins.fasta/run";
+  expect_refused(longscan(2, "train --config small.textproto --run " + inside_a_file), 74,
+                 inside_a_file);
+  expect_refused(longscan("pack proteins.fasta --out nowhere/store.h5"), 74, "nowhere/store.h5");
+}
+
 TEST_F(CommandLineTest, names_the_rank_that_differs) {
   make_corpus();
   const std::string train = program() + " train --config small.textproto --run run";

@@ -64,8 +64,8 @@ class ProgramTest : public testing::Test {
  protected:
   /// Runs a command of the shell in the folder.
   Outcome shell(const std::string& command) {
-    const std::string line = "cd '" + folder_.path().string() + "' && ( " + command +
-                             " ) > 'output.log' 2> 'errors.log' < /dev/null";
+    const std::string line = "export " LONGSCAN_ENVIRONMENT "; cd '" + folder_.path().string() +
+                             "' && ( " + command + " ) > 'output.log' 2> 'errors.log' < /dev/null";
     const int status = std::system(line.c_str());
     return {.code = WIFEXITED(status) ? WEXITSTATUS(status) : -1,
             .output = contents_of(folder_ / "output.log"),
