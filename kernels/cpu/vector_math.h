@@ -12,19 +12,17 @@
 
 namespace longscan::vector_math {
 
-/// e^x to 1.1 ulp over the whole range: 0 below -103.98, denormals between there and -87.3,
-/// infinity above 88.73, NaN of NaN. With n = round(x / ln 2) and r = x - n ln 2 it is e^r 2^n,
-/// where e^r is a polynomial (Moshier's Cephes, expf).
-[[gnu::always_inline]] inline float exp(float x) {
-  // Beyond these bounds 0 and infinity come out by themselves; the comparisons let NaN through.
-  x = x < -105.0f ? -105.0f : x;
-  x = x > 90.0f ? 90.0f : x;
-  // Adding 1.5 * 2^23 rounds to an integer and leaves it in the low bits of the sum.
-  constexpr float kRounder = 12582912.0f;
+/// e^x as mantissa * 2^n, for |x| <= 105. With n = round(x / ln 2) and r = x - n ln 2 the mantissa
+/// is e^r, a polynomial (Moshier's Cephes, expf).
+struct SplitExponential {
+  float mantissa;
+  std::uint32_t rounded;  ///< the bits of 1.5 * 2^23 + n, so that n is in its low bits
+};
+constexpr float kRounder = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer
+
+[[gnu::always_inline]] inline SplitExponential split_exponential(float x) {
   const float rounded = x * 1.44269504088896341f + kRounder;
   const float n = rounded - kRounder;
-  const std::uint32_t exponent =
-      std::bit_cast<std::uint32_t>(rounded) - std::bit_cast<std::uint32_t>(kRounder);
   // ln 2 in two parts, the first with so few bits that n times it is exact.
   float r = x - n * 0.693359375f;
   r = r - n * -2.12194440e-4f;
@@ -34,37 +32,32 @@ namespace longscan::vector_math {
   p = p * r + 4.1665795894e-2f;
   p = p * r + 1.6666665459e-1f;
   p = p * r + 5.0000001201e-1f;
-  p = p * (r * r) + r + 1.0f;
+  return {p * (r * r) + r + 1.0f, std::bit_cast<std::uint32_t>(rounded)};
+}
+
+/// e^x to 1.1 ulp over the whole range: 0 below -103.98, denormals between there and -87.3,
+/// infinity above 88.73, NaN of NaN.
+[[gnu::always_inline]] inline float exp(float x) {
+  // Beyond these bounds 0 and infinity come out by themselves; the comparisons let NaN through.
+  x = x < -105.0f ? -105.0f : x;
+  x = x > 90.0f ? 90.0f : x;
+  const SplitExponential split = split_exponential(x);
+  const std::uint32_t exponent = split.rounded - std::bit_cast<std::uint32_t>(kRounder);
   // 2^n in two factors, since n reaches beyond the exponents of normal numbers on both sides.
   const std::uint32_t half = static_cast<std::uint32_t>(static_cast<std::int32_t>(exponent) >> 1);
   const float scale1 = std::bit_cast<float>((half + 127u) << 23);
   const float scale2 = std::bit_cast<float>((exponent - half + 127u) << 23);
-  return p * scale1 * scale2;
+  return split.mantissa * scale1 * scale2;
 }
 [[gnu::always_inline]] inline double exp(double x) {
   return std::exp(x);
 }
 
-/// e^x for x <= 0 at two thirds of the cost of `exp`: without denormals, e^-87 below -87. Same
-/// polynomial.
+/// e^x for x <= 0 at two thirds of the cost of `exp`: without denormals, e^-87 below -87.
 [[gnu::always_inline]] inline float exp_of_negative(float x) {
-  x = x < -87.0f ? -87.0f : x;
-  constexpr float kRounder = 12582912.0f;
-  const float rounded = x * 1.44269504088896341f + kRounder;
-  const float n = rounded - kRounder;
-  float r = x - n * 0.693359375f;
-  r = r - n * -2.12194440e-4f;
-  float p = 1.9875691500e-4f;
-  p = p * r + 1.3981999507e-3f;
-  p = p * r + 8.3334519073e-3f;
-  p = p * r + 4.1665795894e-2f;
-  p = p * r + 1.6666665459e-1f;
-  p = p * r + 5.0000001201e-1f;
-  p = p * (r * r) + r + 1.0f;
-  // The low bits of `rounded` are n: shifted to the exponent they make 2^n, a factor that is added
-  // as an integer.
-  return std::bit_cast<float>(std::bit_cast<std::uint32_t>(p) +
-                              (std::bit_cast<std::uint32_t>(rounded) << 23));
+  const SplitExponential split = split_exponential(x < -87.0f ? -87.0f : x);
+  // The low bits of `rounded` shifted to the place of the exponent add n to the mantissa's own.
+  return std::bit_cast<float>(std::bit_cast<std::uint32_t>(split.mantissa) + (split.rounded << 23));
 }
 [[gnu::always_inline]] inline double exp_of_negative(double x) {
   return std::exp(x);

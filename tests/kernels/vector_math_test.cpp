@@ -57,6 +57,15 @@ TEST(VectorExp, NeverFallsByMoreThanARounding) {
   }
 }
 
+TEST(VectorExpOfNegative, IsRightToTwoUlpAndNeverZero) {
+  for (float x = 0; x > -87; x = x * 1.0007f - 1e-6f) {
+    const double exact = std::exp(static_cast<double>(x));
+    EXPECT_NEAR(vector_math::exp_of_negative(x), exact, 2.4e-7 * exact) << x;
+  }
+  EXPECT_EQ(vector_math::exp_of_negative(0.0f), 1.0f);
+  EXPECT_GT(vector_math::exp_of_negative(-1e30f), 0.0f);
+}
+
 TEST(Sigmoid, ReachesItsLimitsWithoutNan) {
   EXPECT_EQ(sigmoid(1e4f), 1.0f);
   EXPECT_EQ(sigmoid(-1e4f), 0.0f);
