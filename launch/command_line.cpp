@@ -1,3 +1,4 @@
+// The options of all verbs, and what is said to words that are none of them.
 #include "launch/command_line.h"
 
 #include "io/spelling.h"

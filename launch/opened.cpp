@@ -1,3 +1,4 @@
+// The ways from a name on the command line to a store or a model.
 #include "launch/opened.h"
 
 #include "kernels/error.h"

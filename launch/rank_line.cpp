@@ -1,3 +1,4 @@
+// A line is cut the same way for training and for evaluation.
 #include "launch/rank_line.h"
 
 #include <algorithm>

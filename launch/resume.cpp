@@ -1,3 +1,4 @@
+// Which checkpoint a run goes on from, and whether it may.
 #include "launch/resume.h"
 
 #include <algorithm>

@@ -1,3 +1,4 @@
+// Parameters lie in one buffer each, so a checkpoint reaches the other ranks in three broadcasts.
 #include "launch/saved_run.h"
 
 #include <array>

@@ -1,3 +1,4 @@
+// Each enumeration of io/config.proto beside its counterpart in `model`.
 #include "launch/settings.h"
 
 #include <array>

@@ -1,3 +1,4 @@
+// A handler that notes the number of the signal and does nothing else.
 #include "launch/signals.h"
 
 #include <csignal>

@@ -1,3 +1,4 @@
+// One list of fields makes both lines; the live one ends where the terminal does.
 #include "launch/step_line.h"
 
 #include <fmt/format.h>

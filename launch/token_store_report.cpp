@@ -1,3 +1,4 @@
+// Counts that are zero are left out: what is said is worth reading.
 #include "launch/token_store_report.h"
 
 #include <cmath>

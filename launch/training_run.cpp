@@ -1,3 +1,4 @@
+// The order of what happens in a step is the same on all ranks, and so is that of its collectives.
 #include "launch/training_run.h"
 
 #include "dist/agreement.h"

@@ -57,6 +57,9 @@ belongs 'CLI/' launch
 # The patterns see something: a rule about nothing would hold for ever.
 for seen in kernels:cblas dist:mpi io:hdf5 io:google/protobuf io:zlib io:openssl launch:CLI/; do
   includes "${seen%%:*}" | grep -E ":[<\"]${seen#*:}" > /dev/null ||
-    { echo "no include of ${seen#*:} in ${seen%%:*}: is the test blind?"; failures=$((failures + 1)); }
+    {
+      echo "no include of ${seen#*:} in ${seen%%:*}: is the test blind?"
+      failures=$((failures + 1))
+    }
 done
 exit $((failures > 0))

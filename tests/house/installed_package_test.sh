@@ -32,4 +32,5 @@ awk -v first="$first" -v last="$last" 'BEGIN {exit !(last < 0.9 * first)}' ||
 
 # The README shows this very program.
 awk '/^```cpp$/ {inside = 1; next} /^```$/ {inside = 0} inside' "$source/README.md" > shown.cpp
-diff "$source/launch/example/main.cpp" shown.cpp || { echo "README.md shows another example"; exit 1; }
+diff "$source/launch/example/main.cpp" shown.cpp ||
+  { echo "README.md shows another example"; exit 1; }
