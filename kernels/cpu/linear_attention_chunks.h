@@ -110,7 +110,7 @@ void map_features(FeatureMap map, T* phi, std::int64_t stride, HeadView<T> x, st
         for (std::int64_t f = 0; f < features; ++f) {
           // e^x itself: elu(x) + 1 would round to zero below -17 in fp32.
           const T value = in[f];
-          const T small = vector_math::exp_of_negative(value < T{0} ? value : T{0});
+          const T small = vector_math::exp_of_negative(value > T{0} ? T{0} : value);  // NaN stays
           out[f] = value > T{0} ? value + T{1} : small;
         }
         std::fill(out + features, out + stride, T{0});

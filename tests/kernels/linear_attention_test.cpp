@@ -244,6 +244,17 @@ TEST(LinearAttention, KeysFarBelowZeroStillHaveAWeight) {
   EXPECT_LT(worst_relative(tensors.get(tensors.out), truth.out), 1e-5);
 }
 
+TEST(LinearAttention, NanIsNotSwallowed) {
+  for (const bool in_query : {false, true}) {
+    Operands operands({3, 1, 16, 2, {}});
+    (in_query ? operands.query : operands.key)[17] = NAN;  // of token 1
+    Tensors<float> tensors(operands, 1);
+    tensors.forward(false);
+    EXPECT_FALSE(std::isnan(tensors.out.as<float>()[0]));
+    EXPECT_TRUE(std::isnan(tensors.out.as<float>()[2]));
+  }
+}
+
 TEST(LinearAttention, GradientIsTheCentralDifference) {
   for (const Shape& shape : kShapes) {
     if (shape.tokens > 100) continue;
