@@ -26,7 +26,7 @@ class Cpu;
 /// The map phi of queries and keys. A further kind is one more enumerator and one more case in each
 /// backend.
 enum class FeatureMap {
-  elu1,  ///< x + 1 for x > 0, else e^x (eq. 7 of the paper)
+  elu1,  ///< x + 1 for x > 0, else e^max(x, -41) (eq. 7 of the paper, kept away from 0 / 0 in fp32)
 };
 
 /// state = S of the tokens since the last document start (all of them when there is none).

@@ -103,6 +103,7 @@ std::vector<std::int32_t> Generator::generate(std::span<const std::int32_t> prom
     const std::int32_t token = sample_token(logits, options, sample, tokens.size());
     if (token == end) break;
     tokens.push_back(token);
+    if (static_cast<std::int64_t>(tokens.size()) == longest) break;  // nobody asks what follows
     logits = transformer_.step(weights_, token, position++);
   }
   return tokens;

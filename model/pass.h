@@ -51,7 +51,8 @@ struct Pass {
                          {static_cast<std::int64_t>(values.size())});
   }
 
-  /// Drops elements of `out` in place; `site` numbers the places in the model where that happens.
+  /// out = dropout(in), which may be the same; `site` numbers the places in the model where that
+  /// happens.
   void drop(const Tensor& out, const Tensor& in, std::int64_t site) const;
 };
 

@@ -32,10 +32,10 @@ Transformer::Transformer(const ModelOptions& options, Device& device, Communicat
       device_(device),
       group_(group),
       exchange_(group, device),
-      kept_(static_cast<std::size_t>(options.layers)),
       totals_memory_(device.allocate(3 * size_of(DType::f64))),
       totals_(Tensor::dense(totals_memory_.data(), DType::f64, {3})) {
   options_.check();
+  kept_.resize(static_cast<std::size_t>(options.layers));
   prepare_states(1);
 }
 

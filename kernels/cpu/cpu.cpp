@@ -3,6 +3,8 @@
 
 #include <cblas.h>
 
+#include <climits>
+
 #include "kernels/cpu/blas.h"
 
 namespace longscan {

@@ -65,11 +65,6 @@ void drop(T* out, const T* in, std::int64_t count, T scale, std::uint32_t thresh
 
 }  // namespace
 
-void Fill::check() const {
-  require_float("Fill.out", out);
-  require_dense("Fill.out", out);
-}
-
 void execute(Cpu& cpu, const Fill& operation) {
   for_float_type(operation.out.dtype, [&]<class T>() {
     cpu.for_blocks(operation.out.size(), kBlockNumbers,
@@ -78,14 +73,6 @@ void execute(Cpu& cpu, const Fill& operation) {
                                static_cast<T>(operation.value));
                    });
   });
-}
-
-void Add::check() const {
-  require_float("Add.out", out);
-  for (const auto& [name, tensor] : {std::pair{"Add.out", out}, {"Add.a", a}, {"Add.b", b}}) {
-    require_dtype(name, tensor, out.dtype);
-    require_shape(name, tensor, {out.shape[0], out.shape[1]});
-  }
 }
 
 void execute(Cpu& cpu, const Add& operation) {
@@ -104,12 +91,6 @@ void execute(Cpu& cpu, const Add& operation) {
   });
 }
 
-void Activation::check() const {
-  require_float("Activation.out", out);
-  require_operand("Activation.out", out, out.dtype, {out.shape[0], out.shape[1]});
-  require_operand("Activation.in", in, out.dtype, {out.shape[0], out.shape[1]});
-}
-
 void execute(Cpu& cpu, const Activation& operation) {
   for_float_type(operation.out.dtype, [&]<class T>() {
     switch (operation.kind) {
@@ -119,15 +100,6 @@ void execute(Cpu& cpu, const Activation& operation) {
         return map<T>(cpu, operation.out, operation.in, [](T x) { return x < T{0} ? T{0} : x; });
     }
   });
-}
-
-void ActivationBackward::check() const {
-  require_float("ActivationBackward.d_in", d_in);
-  const std::int64_t rows = d_in.shape[0];
-  const std::int64_t columns = d_in.shape[1];
-  require_operand("ActivationBackward.d_in", d_in, d_in.dtype, {rows, columns});
-  require_operand("ActivationBackward.d_out", d_out, d_in.dtype, {rows, columns});
-  require_operand("ActivationBackward.in", in, d_in.dtype, {rows, columns});
 }
 
 void execute(Cpu& cpu, const ActivationBackward& operation) {
@@ -141,12 +113,6 @@ void execute(Cpu& cpu, const ActivationBackward& operation) {
                       [](T d, T x) { return x > T{0} ? d : T{0}; });
     }
   });
-}
-
-void SwiGlu::check() const {
-  require_float("SwiGlu.out", out);
-  require_operand("SwiGlu.out", out, out.dtype, {out.shape[0], out.shape[1]});
-  require_operand("SwiGlu.in", in, out.dtype, {out.shape[0], 2 * out.shape[1]});
 }
 
 void execute(Cpu& cpu, const SwiGlu& operation) {
@@ -163,15 +129,6 @@ void execute(Cpu& cpu, const SwiGlu& operation) {
     };
     cpu.for_blocks(operation.out.shape[0], block_rows(2 * hidden), run_rows);
   });
-}
-
-void SwiGluBackward::check() const {
-  require_float("SwiGluBackward.d_out", d_out);
-  const std::int64_t rows = d_out.shape[0];
-  const std::int64_t hidden = d_out.shape[1];
-  require_operand("SwiGluBackward.d_out", d_out, d_out.dtype, {rows, hidden});
-  require_operand("SwiGluBackward.d_in", d_in, d_out.dtype, {rows, 2 * hidden});
-  require_operand("SwiGluBackward.in", in, d_out.dtype, {rows, 2 * hidden});
 }
 
 void execute(Cpu& cpu, const SwiGluBackward& operation) {
@@ -195,14 +152,6 @@ void execute(Cpu& cpu, const SwiGluBackward& operation) {
     };
     cpu.for_blocks(operation.d_out.shape[0], block_rows(2 * hidden), run_rows);
   });
-}
-
-void Dropout::check() const {
-  require_float("Dropout.out", out);
-  require_operand("Dropout.out", out, out.dtype, {out.shape[0], out.shape[1]});
-  require_operand("Dropout.in", in, out.dtype, {out.shape[0], out.shape[1]});
-  require(rate >= 0 && rate < 1, "Dropout.rate", "lies in [0, 1)");
-  require(first_token >= 0, "Dropout.first_token", "is not negative");
 }
 
 void execute(Cpu& cpu, const Dropout& operation) {

@@ -29,11 +29,6 @@ void require_indices(const char* operand, const Tensor& index, std::int64_t entr
   });
 }
 
-void require_index(const char* operand, const Tensor& index, std::int64_t tokens) {
-  require(index.dtype == DType::i32 || index.dtype == DType::i64, operand, "is i32 or i64");
-  require_operand(operand, index, index.dtype, {tokens});
-}
-
 template <class T, class Index>
 void look_up(Cpu& cpu, const Embedding& operation) {
   const std::int64_t width = operation.out.shape[1];
@@ -135,14 +130,6 @@ void turn(T* x, const T* table, T direction, std::int64_t half) {
 
 }  // namespace
 
-void Embedding::check() const {
-  require_float("Embedding.out", out);
-  const std::int64_t width = out.shape[1];
-  require_operand("Embedding.out", out, out.dtype, {out.shape[0], width});
-  require_operand("Embedding.table", table, out.dtype, {table.shape[0], width});
-  require_index("Embedding.index", index, out.shape[0]);
-}
-
 void execute(Cpu& cpu, const Embedding& operation) {
   require_indices("index", operation.index, operation.table.shape[0]);
   for_float_type(operation.out.dtype, [&]<class T>() {
@@ -151,27 +138,12 @@ void execute(Cpu& cpu, const Embedding& operation) {
   });
 }
 
-void EmbeddingBackward::check() const {
-  require_float("EmbeddingBackward.d_table", d_table);
-  const std::int64_t width = d_table.shape[1];
-  require_operand("EmbeddingBackward.d_table", d_table, d_table.dtype, {d_table.shape[0], width});
-  require_operand("EmbeddingBackward.d_out", d_out, d_table.dtype, {d_out.shape[0], width});
-  require_index("EmbeddingBackward.index", index, d_out.shape[0]);
-}
-
 void execute(Cpu& cpu, const EmbeddingBackward& operation) {
   require_indices("index", operation.index, operation.d_table.shape[0]);
   for_float_type(operation.d_table.dtype, [&]<class T>() {
     for_index_type(operation.index.dtype,
                    [&]<class Index>() { add_gradient<T, Index>(cpu, operation); });
   });
-}
-
-void SinusoidalPositions::check() const {
-  require_float("SinusoidalPositions.out", out);
-  require_operand("SinusoidalPositions.out", out, out.dtype, {out.shape[0], out.shape[1]});
-  require_operand("SinusoidalPositions.position", position, DType::i64, {out.shape[0]});
-  require(out.shape[1] % 2 == 0, "SinusoidalPositions.out", "has an even number of columns");
 }
 
 void execute(Cpu& cpu, const SinusoidalPositions& operation) {
@@ -195,13 +167,6 @@ void execute(Cpu& cpu, const SinusoidalPositions& operation) {
   });
 }
 
-void RotaryTable::check() const {
-  require_float("RotaryTable.table", table);
-  require_operand("RotaryTable.table", table, table.dtype, {table.shape[0], table.shape[1]});
-  require_operand("RotaryTable.position", position, DType::i64, {table.shape[0]});
-  require(table.shape[1] % 2 == 0, "RotaryTable.table", "has an even number of columns");
-}
-
 void execute(Cpu& cpu, const RotaryTable& operation) {
   for_float_type(operation.table.dtype, [&]<class T>() {
     const std::int64_t dim = operation.table.shape[1];
@@ -222,15 +187,6 @@ void execute(Cpu& cpu, const RotaryTable& operation) {
     };
     cpu.for_blocks(operation.table.shape[0], block_rows(dim), fill_rows);
   });
-}
-
-void Rotary::check() const {
-  require_float("Rotary.x", x);
-  const std::int64_t dim = x.shape[2];
-  require_dtype("Rotary.x", x, x.dtype);
-  require_shape("Rotary.x", x, {x.shape[0], x.shape[1], dim});
-  require_operand("Rotary.table", table, x.dtype, {x.shape[0], dim});
-  require(dim % 2 == 0, "Rotary.x", "has an even last dimension");
 }
 
 void execute(Cpu& cpu, const Rotary& operation) {

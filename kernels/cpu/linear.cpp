@@ -12,12 +12,6 @@ namespace {
 // Below this many multiply-adds a second thread costs more than it brings.
 constexpr std::int64_t kSerialWork = 1 << 15;
 
-void require_float_matrix(const char* operand, const Tensor& tensor, DType dtype, std::int64_t rows,
-                          std::int64_t columns) {
-  require_dtype(operand, tensor, dtype);
-  require_shape(operand, tensor, {rows, columns});
-}
-
 // The longer side of the output is cut into one piece a thread: BLAS packs the operands of each
 // piece anew, so fewer and larger pieces are faster.
 template <class T>
@@ -83,28 +77,8 @@ void add_column_sums(Cpu& cpu, const Tensor& sums, const Tensor& in) {
 
 }  // namespace
 
-void MatMul::check() const {
-  require(out.rank == 2 && a.rank == 2 && b.rank == 2, "MatMul", "multiplies matrices");
-  const std::int64_t k = a.shape[transpose_a ? 0 : 1];
-  const auto operand = [&](const char* name, const Tensor& tensor, bool transpose,
-                           std::int64_t rows, std::int64_t columns) {
-    require_float_matrix(name, tensor, out.dtype, transpose ? columns : rows,
-                         transpose ? rows : columns);
-  };
-  operand("MatMul.out", out, false, out.shape[0], out.shape[1]);
-  operand("MatMul.a", a, transpose_a, out.shape[0], k);
-  operand("MatMul.b", b, transpose_b, k, out.shape[1]);
-}
-
 void execute(Cpu& cpu, const MatMul& operation) {
   for_float_type(operation.out.dtype, [&]<class T>() { multiply<T>(cpu, operation); });
-}
-
-void Linear::check() const {
-  MatMul{.out = out, .a = in, .b = weight, .transpose_b = true}.check();
-  if (!bias.present()) return;
-  require_dtype("Linear.bias", bias, out.dtype);
-  require_shape("Linear.bias", bias, {out.shape[1]});
 }
 
 void execute(Cpu& cpu, const Linear& operation) {
@@ -113,13 +87,6 @@ void execute(Cpu& cpu, const Linear& operation) {
         cpu, {.out = operation.out, .a = operation.in, .b = operation.weight, .transpose_b = true});
     if (operation.bias.present()) add_bias<T>(cpu, operation.out, operation.bias);
   });
-}
-
-void LinearBackwardWeight::check() const {
-  MatMul{.out = d_weight, .a = d_out, .b = in, .transpose_a = true}.check();
-  if (!d_bias.present()) return;
-  require_dtype("LinearBackwardWeight.d_bias", d_bias, d_weight.dtype);
-  require_shape("LinearBackwardWeight.d_bias", d_bias, {d_weight.shape[0]});
 }
 
 void execute(Cpu& cpu, const LinearBackwardWeight& operation) {

@@ -95,6 +95,11 @@ HeadView<T> head_view(const Tensor& tensor, std::int64_t head) {
   return {tensor.as<T>() + head * tensor.stride[1], tensor.stride[0]};
 }
 
+/// Where the exponent of elu1 ends: products of two such features are still far above the smallest
+/// fp32 number.
+template <class T>
+constexpr T kLowestExponent = T{-41};
+
 /// phi of `count` rows of x into rows of `stride`; what lies behind the features becomes zero.
 /// Prefetches the rows `ahead` tokens further.
 template <class T>
@@ -108,9 +113,11 @@ void map_features(FeatureMap map, T* phi, std::int64_t stride, HeadView<T> x, st
         T* out = phi + token * stride;
 #pragma omp simd
         for (std::int64_t f = 0; f < features; ++f) {
-          // e^x itself: elu(x) + 1 would round to zero below -17 in fp32.
+          // e^x itself: elu(x) + 1 would round to zero below -17 in fp32. NaN stays NaN.
           const T value = in[f];
-          const T small = vector_math::exp_of_negative(value > T{0} ? T{0} : value);  // NaN stays
+          const T capped = value > T{0} ? T{0} : value;
+          const T small = vector_math::exp_of_negative(
+              capped < kLowestExponent<T> ? kLowestExponent<T> : capped);
           out[f] = value > T{0} ? value + T{1} : small;
         }
         std::fill(out + features, out + stride, T{0});

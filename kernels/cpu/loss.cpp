@@ -92,14 +92,6 @@ void require_targets(const Tensor& targets, std::int64_t vocabulary) {
 
 }  // namespace
 
-void CrossEntropy::check() const {
-  require_float("CrossEntropy.logits", logits);
-  require_operand("CrossEntropy.totals", totals, DType::f64, {3});
-  require_operand("CrossEntropy.logits", logits, logits.dtype, {logits.shape[0], logits.shape[1]});
-  require_operand("CrossEntropy.targets", targets, DType::i32, {logits.shape[0]});
-  require(logits.shape[1] > 0, "CrossEntropy.logits", "has at least one column");
-}
-
 void execute(Cpu& cpu, const CrossEntropy& operation) {
   const std::int64_t tokens = operation.logits.shape[0];
   const std::int64_t vocabulary = operation.logits.shape[1];

@@ -78,12 +78,6 @@ void adamw(T* parameter, T* first, T* second, const T* gradient, std::int64_t co
 
 }  // namespace
 
-void SumOfSquares::check() const {
-  require_float("SumOfSquares.in", in);
-  require_operand("SumOfSquares.out", out, DType::f64, {1});
-  require_operand("SumOfSquares.in", in, in.dtype, {in.shape[0]});
-}
-
 void execute(Cpu& cpu, const SumOfSquares& operation) {
   const std::int64_t count = operation.in.shape[0];
   const std::int64_t blocks = (count + kBlockNumbers - 1) / kBlockNumbers;
@@ -96,18 +90,6 @@ void execute(Cpu& cpu, const SumOfSquares& operation) {
   double sum = 0;
   for (std::int64_t block = 0; block < blocks; ++block) sum += partials[block];
   *operation.out.as<double>() += sum;
-}
-
-void AdamW::check() const {
-  require_float("AdamW.parameter", parameter);
-  const std::int64_t count = parameter.shape[0];
-  require_operand("AdamW.parameter", parameter, parameter.dtype, {count});
-  require_operand("AdamW.first_moment", first_moment, parameter.dtype, {count});
-  require_operand("AdamW.second_moment", second_moment, parameter.dtype, {count});
-  require_operand("AdamW.gradient", gradient, parameter.dtype, {count});
-  require(beta1 >= 0 && beta1 < 1, "AdamW.beta1", "lies in [0, 1)");
-  require(beta2 >= 0 && beta2 < 1, "AdamW.beta2", "lies in [0, 1)");
-  require(step >= 1, "AdamW.step", "counts from 1");
 }
 
 void execute(Cpu& cpu, const AdamW& operation) {

@@ -31,24 +31,6 @@ void fold_block(const FoldStates& fold, std::int64_t begin, std::int64_t end) {
 
 }  // namespace
 
-void FoldStates::check() const {
-  require(out.rank == 1, "FoldStates.out", "is [count]");
-  const std::int64_t count = out.shape[0];
-  if (carry.present()) {
-    require_dtype("FoldStates.carry", carry, out.dtype);
-    require_shape("FoldStates.carry", carry, {count});
-  }
-  require(begin <= end, "FoldStates.begin", "is not behind end");
-  if (begin == end) return;
-  require_dtype("FoldStates.runs", runs, out.dtype);
-  require_shape("FoldStates.runs", runs, {runs.shape[0], count});
-  require_dense("FoldStates.runs", runs);
-  require(begin >= 0 && end <= runs.shape[0], "FoldStates.end", "lies inside runs");
-  require(out.as<char>() + out.bytes() <= runs.as<char>() ||
-              runs.as<char>() + runs.bytes() <= out.as<char>() || count == 0,
-          "FoldStates.out", "shares no memory with runs");
-}
-
 void execute(Cpu& cpu, const FoldStates& operation) {
   for_float_type(operation.out.dtype, [&]<class T>() {
     cpu.for_blocks(operation.out.shape[0], kBlock, [&](std::int64_t begin, std::int64_t end, int) {

@@ -1,12 +1,14 @@
 // Workers wait for a new round, take indices from a shared counter, and report back.
 #include "kernels/cpu/thread_pool.h"
 
+#include <system_error>
 #include <utility>
 
 #if defined(__x86_64__)
 #include <immintrin.h>
 #endif
 
+#include "kernels/error.h"
 #include "kernels/tensor.h"
 
 namespace longscan {
@@ -30,13 +32,24 @@ void spin_briefly(const Done& done) {
 
 ThreadPool::ThreadPool(int threads) {
   require(threads >= 1, "ThreadPool.threads", "is at least one");
-  for (int thread = 1; thread < threads; ++thread) {
-    workers_.emplace_back([this, thread] { work(thread); });
+  try {
+    for (int thread = 1; thread < threads; ++thread) {
+      workers_.emplace_back([this, thread] { work(thread); });
+    }
+  } catch (const std::system_error& error) {
+    stop();
+    throw Error(ErrorKind::usage, {.what = fmt::format("{} threads cannot be started", threads),
+                                   .why = error.what(),
+                                   .hint = "take fewer"});
   }
 }
 
 ThreadPool::~ThreadPool() {
-  stop_ = true;
+  stop();
+}
+
+void ThreadPool::stop() {
+  stopping_ = true;
   round_.fetch_add(1, std::memory_order_release);
   round_.notify_all();
   for (std::thread& worker : workers_) worker.join();
@@ -68,7 +81,7 @@ void ThreadPool::work(int thread) {
     spin_briefly([&] { return round_.load(std::memory_order_acquire) != seen; });
     round_.wait(seen, std::memory_order_acquire);
     seen = round_.load(std::memory_order_acquire);
-    if (stop_) return;
+    if (stopping_) return;
     take_indices(thread);
     if (running_.fetch_sub(1, std::memory_order_acq_rel) == 1) running_.notify_one();
   }

@@ -15,6 +15,7 @@ namespace longscan {
 /// which iteration is not fixed, so an iteration must not depend on it (scratch memory excepted).
 class ThreadPool {
  public:
+  /// Throws usage when the system does not give that many threads.
   explicit ThreadPool(int threads);
   ~ThreadPool();
   ThreadPool(const ThreadPool&) = delete;
@@ -27,6 +28,7 @@ class ThreadPool {
   void for_each(std::int64_t count, const std::function<void(std::int64_t, int)>& body);
 
  private:
+  void stop();
   void work(int thread);
   void take_indices(int thread);
 
@@ -36,7 +38,7 @@ class ThreadPool {
   std::atomic<std::int64_t> next_{0};
   std::atomic<std::uint32_t> round_{0};
   std::atomic<int> running_{0};
-  bool stop_ = false;
+  bool stopping_ = false;
   std::mutex failure_mutex_;
   std::exception_ptr failure_;
 };

@@ -244,6 +244,19 @@ TEST(LinearAttention, KeysFarBelowZeroStillHaveAWeight) {
   EXPECT_LT(worst_relative(tensors.get(tensors.out), truth.out), 1e-5);
 }
 
+TEST(LinearAttention, AveragesWhereAllFeaturesAreTiny) {
+  // e^-60 e^-60 is no fp32 number; the weights are then equal, as those of equal keys.
+  Operands operands({3, 1, 4, 1, {}});
+  std::fill(operands.query.begin(), operands.query.end(), -60);
+  std::fill(operands.key.begin(), operands.key.end(), -60);
+  operands.value = {1, 0, 0};
+  Tensors<float> tensors(operands, 1);
+  tensors.forward(false);
+  tensors.backward(false, false);
+  EXPECT_NEAR(tensors.out.as<float>()[2], 1.0 / 3, 1e-6);
+  for (const double gradient : tensors.get(tensors.d_value)) EXPECT_TRUE(std::isfinite(gradient));
+}
+
 TEST(LinearAttention, NanIsNotSwallowed) {
   for (const bool in_query : {false, true}) {
     Operands operands({3, 1, 16, 2, {}});
