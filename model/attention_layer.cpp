@@ -73,6 +73,58 @@ void finish_exchange(const StateLink& link) {
   link.exchange.finish(link.before, link.carry, link.carry);
 }
 
+// d_joint = the gradient with respect to query, key and value, rotary positions taken back. The
+// gradient of the query looks back only, so it is computed while the sums of gradients are under
+// way, as is `meanwhile`.
+template <class Meanwhile>
+void differentiate_attention(Pass& pass, const AttentionKept& kept, const Tensor& d_attended,
+                             const Tensor& d_joint, const StateLink& link,
+                             const Meanwhile& meanwhile) {
+  const ModelOptions& options = pass.options;
+  const Heads heads(kept.query_key_value, options);
+  const Heads d_heads(d_joint, options);
+  const Tensor out = kept.attended.split_heads(options.heads);
+  const Tensor d_out = d_attended.split_heads(options.heads);
+  Tensor sum;
+  if (link.borders.exchanges(Direction::backward)) {
+    sum = take_state(pass);
+    pass.device.run(LinearAttentionGradientSum{.state = sum,
+                                               .query = heads.query,
+                                               .d_out = d_out,
+                                               .out = out,
+                                               .normalizer = kept.normalizer,
+                                               .document_starts = pass.document_starts(),
+                                               .feature_map = options.feature_map});
+  }
+  link.exchange.start(Direction::backward, link.borders, sum);
+  pass.device.run(LinearAttentionBackwardQuery{.d_query = d_heads.query,
+                                               .d_out = d_out,
+                                               .out = out,
+                                               .normalizer = kept.normalizer,
+                                               .query = heads.query,
+                                               .key = heads.key,
+                                               .value = heads.value,
+                                               .state_before = link.before,
+                                               .document_starts = pass.document_starts(),
+                                               .feature_map = options.feature_map});
+  meanwhile();
+  const Tensor after = take_state(pass);
+  link.exchange.finish(after, link.d_carry, link.d_carry);
+  pass.device.run(LinearAttentionBackwardKeyValue{.d_key = d_heads.key,
+                                                  .d_value = d_heads.value,
+                                                  .d_out = d_out,
+                                                  .out = out,
+                                                  .normalizer = kept.normalizer,
+                                                  .query = heads.query,
+                                                  .key = heads.key,
+                                                  .value = heads.value,
+                                                  .state_after = after,
+                                                  .document_starts = pass.document_starts(),
+                                                  .feature_map = options.feature_map});
+  rotate(pass, d_heads.query, true);
+  rotate(pass, d_heads.key, true);
+}
+
 // out = in + dropout(attended output_weight^T + output_bias).
 Tensor add_to_stream(Pass& pass, const AttentionWeights& weights, const Tensor& attended,
                      const Tensor& in, std::int64_t site) {
@@ -122,67 +174,27 @@ Tensor attention_forward(Pass& pass, const AttentionWeights& weights, AttentionK
 void attention_backward(Pass& pass, const AttentionWeights& weights,
                         const AttentionWeights& d_weights, const AttentionKept& kept,
                         const Tensor& d_stream, const StateLink& link, std::int64_t site) {
-  const ModelOptions& options = pass.options;
+  const std::int64_t width = pass.options.width;
   const Arena::Mark mark = pass.arena.mark();
   Tensor d_branch = d_stream;
   if (pass.dropout.rate > 0) {
-    d_branch = pass.take(options.width);
+    d_branch = pass.take(width);
     pass.drop(d_branch, d_stream, site);
   }
-  const Tensor d_attended = pass.take(options.width);
+  const Tensor d_attended = pass.take(width);
   pass.device.run(MatMul{.out = d_attended, .a = d_branch, .b = weights.output_weight});
-
-  const Tensor d_joint = pass.take(3 * options.width);
-  const Heads heads(kept.query_key_value, options);
-  const Heads d_heads(d_joint, options);
-  const Tensor out = kept.attended.split_heads(options.heads);
-  const Tensor d_out = d_attended.split_heads(options.heads);
-  Tensor sum;
-  if (link.borders.exchanges(Direction::backward)) {
-    sum = take_state(pass);
-    pass.device.run(LinearAttentionGradientSum{.state = sum,
-                                               .query = heads.query,
-                                               .d_out = d_out,
-                                               .out = out,
-                                               .normalizer = kept.normalizer,
-                                               .document_starts = pass.document_starts(),
-                                               .feature_map = options.feature_map});
-  }
-  link.exchange.start(Direction::backward, link.borders, sum);
-  pass.device.run(LinearAttentionBackwardQuery{.d_query = d_heads.query,
-                                               .d_out = d_out,
-                                               .out = out,
-                                               .normalizer = kept.normalizer,
-                                               .query = heads.query,
-                                               .key = heads.key,
-                                               .value = heads.value,
-                                               .state_before = link.before,
-                                               .document_starts = pass.document_starts(),
-                                               .feature_map = options.feature_map});
-  pass.device.run(LinearBackwardWeight{.d_weight = d_weights.output_weight,
-                                       .d_bias = d_weights.output_bias,
-                                       .d_out = d_branch,
-                                       .in = kept.attended});
-  const Tensor after = take_state(pass);
-  link.exchange.finish(after, link.d_carry, link.d_carry);
-  pass.device.run(LinearAttentionBackwardKeyValue{.d_key = d_heads.key,
-                                                  .d_value = d_heads.value,
-                                                  .d_out = d_out,
-                                                  .out = out,
-                                                  .normalizer = kept.normalizer,
-                                                  .query = heads.query,
-                                                  .key = heads.key,
-                                                  .value = heads.value,
-                                                  .state_after = after,
-                                                  .document_starts = pass.document_starts(),
-                                                  .feature_map = options.feature_map});
-  rotate(pass, d_heads.query, true);
-  rotate(pass, d_heads.key, true);
+  const Tensor d_joint = pass.take(3 * width);
+  differentiate_attention(pass, kept, d_attended, d_joint, link, [&] {
+    pass.device.run(LinearBackwardWeight{.d_weight = d_weights.output_weight,
+                                         .d_bias = d_weights.output_bias,
+                                         .d_out = d_branch,
+                                         .in = kept.attended});
+  });
   pass.device.run(LinearBackwardWeight{.d_weight = d_weights.query_key_value_weight,
                                        .d_bias = d_weights.query_key_value_bias,
                                        .d_out = d_joint,
                                        .in = kept.norm.out});
-  const Tensor d_norm = pass.take(options.width);
+  const Tensor d_norm = pass.take(width);
   pass.device.run(MatMul{.out = d_norm, .a = d_joint, .b = weights.query_key_value_weight});
   norm_backward(pass, weights.norm, d_weights.norm, kept.norm, d_norm, d_stream);
   pass.arena.rewind_to(mark);

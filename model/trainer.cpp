@@ -57,13 +57,6 @@ StepReport Trainer::step(std::span<const Shard> segments) {
   return update();
 }
 
-LossTotals Trainer::evaluate(std::span<const Shard> segments) {
-  const LossTotals mine = transformer_.evaluate(parameters_.weights(), segments);
-  std::array<double, 3> sums{mine.loss, mine.correct, mine.tokens};
-  sum_totals(mesh_.world(), sums);
-  return {.loss = sums[0], .correct = sums[1], .tokens = sums[2]};
-}
-
 void Trainer::resume_at(std::int64_t steps, std::int64_t lines) {
   steps_ = steps;
   lines_ = lines;

@@ -36,12 +36,8 @@ class Trainer {
   /// accumulate() of one line and update().
   StepReport step(std::span<const Shard> segments);
 
-  /// Totals of a line over all ranks, without gradients. Collective over all ranks.
-  LossTotals evaluate(std::span<const Shard> segments);
-
   /// For checkpoints: everything that a step changes. Counters are set after a load.
   Parameters& parameters() { return parameters_; }
-  const Parameters& gradient() const { return gradient_; }
   Optimizer& optimizer() { return optimizer_; }
   Transformer& transformer() { return transformer_; }
   std::int64_t steps() const { return steps_; }

@@ -91,10 +91,6 @@ Tensor Transformer::step(const Weights& weights, std::int32_t token, std::int64_
   return logits_of_last(pass, weights, norm_forward(pass, weights.norm, stream).out);
 }
 
-std::int64_t Transformer::memory() const {
-  return arena_.bytes() + state_memory_.bytes();
-}
-
 Pass Transformer::begin_pass(const Shard& shard, const DropoutPlan& dropout) {
   arena_.rewind();
   Pass pass{.device = device_,

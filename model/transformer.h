@@ -54,9 +54,6 @@ class Transformer {
   /// back.
   std::span<const Tensor> states() const { return carry_; }
 
-  /// Bytes held for activations and states.
-  std::int64_t memory() const;
-
  private:
   struct LayerKept {
     AttentionKept attention;

@@ -368,6 +368,50 @@ TEST(LinearAttention, StepsEqualTheParallelForm) {
   EXPECT_LT(worst_relative(stepped.get(stepped.out), parallel.get(parallel.out)), 1e-13);
 }
 
+TEST(LinearAttention, StatesAreTheSumsOfTheirDefinition) {
+  for (const Shape& shape : kShapes) {
+    const Operands o(shape);
+    const std::int64_t first = shape.starts.empty() ? shape.tokens : shape.starts.front();
+    const std::int64_t last = shape.starts.empty() ? 0 : shape.starts.back();
+    for (const int threads : {1, 2, 3}) {
+      Tensors<double> t(o, threads);
+      t.forward(false);
+      const std::vector<double> out = t.get(t.out), normalizer = t.get(t.normalizer);
+      std::vector<double> keys(o.before.size()), gradients(o.before.size());
+      for (std::int64_t h = 0; h < shape.heads; ++h) {
+        for (std::int64_t i = 0; i < shape.tokens; ++i) {
+          const std::int64_t token = i * shape.heads + h;
+          double dot = 0;
+          for (std::int64_t d = 0; d < shape.value_dim; ++d) {
+            dot += o.d_out[token * shape.value_dim + d] * out[token * shape.value_dim + d];
+          }
+          for (std::int64_t f = 0; f < shape.dim; ++f) {
+            const std::int64_t row = (h * shape.dim + f) * (shape.value_dim + 1);
+            const double key = phi(o.key[token * shape.dim + f]);
+            const double query = phi(o.query[token * shape.dim + f]) / normalizer[token];
+            for (std::int64_t d = 0; d <= shape.value_dim; ++d) {
+              const bool one = d == shape.value_dim;
+              const std::int64_t value = token * shape.value_dim + d;
+              if (i >= last) keys[row + d] += key * (one ? 1 : o.value[value]);
+              if (i < first) gradients[row + d] += query * (one ? -dot : o.d_out[value]);
+            }
+          }
+        }
+      }
+      t.device.run(LinearAttentionSum{
+          .state = t.before, .key = t.key, .value = t.value, .document_starts = t.document_starts});
+      t.device.run(LinearAttentionGradientSum{.state = t.after,
+                                              .query = t.query,
+                                              .d_out = t.d_out,
+                                              .out = t.out,
+                                              .normalizer = t.normalizer,
+                                              .document_starts = t.document_starts});
+      EXPECT_LT(worst_relative(t.get(t.before), keys), 1e-13) << shape.tokens;
+      EXPECT_LT(worst_relative(t.get(t.after), gradients), 1e-13) << shape.tokens;
+    }
+  }
+}
+
 TEST(LinearAttention, SumsOfAnEmptyShardAreZero) {
   const Operands operands({0, 2, 4, 4, {}});
   Tensors<float> tensors(operands, 2);

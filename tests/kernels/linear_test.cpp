@@ -8,6 +8,7 @@
 #include "kernels/device.h"
 #include "kernels/error.h"
 #include "kernels/random.h"
+#include "tests/support/finite_differences.h"
 
 namespace longscan {
 namespace {
@@ -117,6 +118,28 @@ TYPED_TEST(LinearTest, WeightGradientsAreAddedUp) {
       ASSERT_NEAR(this->at(d_weight, j, i), weight[j * inputs + i], this->tolerance(tokens));
     }
   }
+}
+
+TEST(Linear, GradientsAreCentralDifferences) {
+  using test::OwnedTensor;
+  Device device = Device::cpu(2);
+  OwnedTensor in = OwnedTensor::random(DType::f64, {7, 5}, 1);
+  OwnedTensor weight = OwnedTensor::random(DType::f64, {4, 5}, 2);
+  OwnedTensor bias = OwnedTensor::random(DType::f64, {4}, 3);
+  const OwnedTensor d_out = OwnedTensor::random(DType::f64, {7, 4}, 4);
+  OwnedTensor out(DType::f64, {7, 4});
+  OwnedTensor d_in(DType::f64, {7, 5}), d_weight(DType::f64, {4, 5}), d_bias(DType::f64, {4});
+  device.run(MatMul{.out = d_in, .a = d_out, .b = weight});
+  device.run(
+      LinearBackwardWeight{.d_weight = d_weight, .d_bias = d_bias, .d_out = d_out, .in = in});
+  const auto loss = [&] {
+    device.run(Linear{.out = out, .in = in, .weight = weight, .bias = bias});
+    return test::weighted_sum(out, d_out);
+  };
+  const double tolerance = test::kDifferenceTolerance;
+  test::expect_close(d_in, test::central_differences(in, loss), tolerance);
+  test::expect_close(d_weight, test::central_differences(weight, loss), tolerance);
+  test::expect_close(d_bias, test::central_differences(bias, loss), tolerance);
 }
 
 TEST(Linear, BrokenContractsNameTheOperand) {

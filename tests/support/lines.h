@@ -61,14 +61,15 @@ struct OwnedShard {
   }
 };
 
-/// Cuts of [0, size) into `parts`: the ends of the parts. Uneven on purpose; where there are four
-/// or more, one is empty.
+/// Cuts of [begin, end) into `parts`: parts + 1 ascending ends. Uneven on purpose, with an empty
+/// part: the third of four or more, the first of two or three where the range is of odd length.
 inline std::vector<std::int64_t> uneven_cuts(std::int64_t begin, std::int64_t end, int parts) {
   std::vector<std::int64_t> cuts{begin};
   const std::int64_t size = end - begin;
   for (int part = 1; part < parts; ++part) {
     std::int64_t cut = begin + size * part / parts + (part % 3) * 5 - 4;
-    if (part == 3) cut = cuts.back();
+    const bool odd_range = size % 2 == 1;
+    if (part == 3 || (parts <= 3 && part == 1 && odd_range)) cut = cuts.back();
     cuts.push_back(std::clamp(cut, cuts.back(), end));
   }
   cuts.push_back(end);

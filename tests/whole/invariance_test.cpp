@@ -1,6 +1,7 @@
 // Loss and every gradient are what one rank with one segment computes, however the line is cut.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <map>
@@ -89,24 +90,46 @@ double difference(const Result& a, const Result& b) {
   return worst;
 }
 
-// Documents that begin on, before and behind the cuts of 2, 3 and 4 even parts, one of a single
-// token, one over many shards.
-const std::vector<std::int64_t> kNoStarts = {};
-const std::vector<std::int64_t> kManyStarts = {1, 2, 40, 98, 99, 100, 132, 133, 134, 147, 196, 197};
+// Documents that begin one token before, on, and one token behind every cut of this run, each at
+// its own cuts so that they do not hide each other, and a document of one token. No start: one
+// document over all shards.
+std::vector<std::vector<std::int64_t>> starts_around_cuts(std::int64_t size, int segments,
+                                                          int ranks) {
+  std::vector<std::vector<std::int64_t>> choices = {{}, {}, {}, {}, {size / 3, size / 3 + 1}};
+  const std::vector<std::int64_t> segment_cuts = test::uneven_cuts(0, size, segments);
+  for (int segment = 0; segment < segments; ++segment) {
+    for (const std::int64_t cut :
+         test::uneven_cuts(segment_cuts[segment], segment_cuts[segment + 1], ranks)) {
+      for (const int offset : {-1, 0, 1}) {
+        const std::int64_t start = cut + offset;
+        if (start > 0 && start < size) choices[2 + offset].push_back(start);
+      }
+    }
+  }
+  for (std::vector<std::int64_t>& starts : choices) {
+    std::sort(starts.begin(), starts.end());
+    starts.erase(std::unique(starts.begin(), starts.end()), starts.end());
+  }
+  return choices;
+}
+
+const std::vector<std::int64_t> kManyStarts = {1, 2, 40, 98, 99, 100, 132, 133, 134, 147};
 
 class Cuts : public ::testing::TestWithParam<std::tuple<int, int>> {};
 
 TEST_P(Cuts, ChangeNothingInDouble) {
   const auto [ranks, segments] = GetParam();
-  for (const auto& starts : {kNoStarts, kManyStarts}) {
-    const Line line = random_line(197 + 1, kVocabulary, starts);
-    const ModelOptions options = small_model(DType::f64);
-    const Result whole = run(options, line, 1, 1);
-    const Result cut = run(options, line, ranks, segments);
-    EXPECT_EQ(cut.totals.tokens, whole.totals.tokens);
-    EXPECT_EQ(cut.totals.correct, whole.totals.correct);
-    EXPECT_NEAR(cut.totals.loss / whole.totals.loss, 1, 1e-12);
-    EXPECT_LT(difference(cut, whole), 1e-12);
+  for (const std::int64_t size : {198, 131}) {  // of odd length: with empty shards and segments
+    for (const auto& starts : starts_around_cuts(size, segments, ranks)) {
+      const Line line = random_line(size, kVocabulary, starts);
+      const ModelOptions options = small_model(DType::f64);
+      const Result whole = run(options, line, 1, 1);
+      const Result cut = run(options, line, ranks, segments);
+      EXPECT_EQ(cut.totals.tokens, whole.totals.tokens);
+      EXPECT_EQ(cut.totals.correct, whole.totals.correct);
+      EXPECT_NEAR(cut.totals.loss / whole.totals.loss, 1, 1e-12);
+      EXPECT_LT(difference(cut, whole), 1e-12);
+    }
   }
 }
 
