@@ -162,6 +162,8 @@ std::int64_t check_model(Communicator& group, std::int64_t tokens) {
 
 std::int64_t measure(Communicator& group, const Options& options, const char* transport) {
   std::int64_t wrong = 0;
+  const double peak = group.rank() == 0 ? benchmark::copy_peak() : 0;
+  print_on_first(group, "\npeak (one thread copies 64 MiB) {:.0f} MB/s\n", peak / 1e6);
   print_on_first(group, "\n{} ranks as {}\n\nState exchange, one layer, one direction\n",
                  group.size(), transport);
   print_on_first(group, "{:>5} {:>8} {:>9} {:>12} {:>10} {:>10} {:>6}\n", "heads", "features",

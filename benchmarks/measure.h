@@ -8,6 +8,7 @@
 #include <cmath>
 #include <cstdint>
 #include <cstdlib>
+#include <cstring>
 #include <string>
 #include <vector>
 
@@ -64,5 +65,18 @@ class Peak {
   Buffer memory_;
   MatMul product_;
 };
+
+/// Bytes a second that one thread copies from memory to memory: the peak of what ranks of one
+/// machine can exchange.
+inline double copy_peak() {
+  constexpr std::size_t kBytes = std::size_t{64} << 20;
+  const std::vector<char> from(kBytes, 1);
+  std::vector<char> to(kBytes);
+  std::vector<double> rates;
+  for (int i = 0; i < 5; ++i) {
+    rates.push_back(kBytes / seconds_of([&] { std::memcpy(to.data(), from.data(), kBytes); }));
+  }
+  return median(rates);
+}
 
 }  // namespace longscan::benchmark

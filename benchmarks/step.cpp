@@ -2,7 +2,7 @@
 // run.
 //
 //   benchmark_step [--width=256 --layers=4 --heads=4 --tokens=2048 --threads=2 --repeats=15]
-//   mpirun -n 2 benchmark_step --processes=1 [...]
+//   mpirun --bind-to core -n 2 benchmark_step --processes=1 [...]
 //
 // Alternates the peak, a step on one rank with all threads, and a step on as many ranks of one
 // thread. A step is everything: embedding, layers, loss, backward, gradient sum, clipping, AdamW.
@@ -122,6 +122,8 @@ class Contender {
 void say(const Setting& setting, int ranks, int threads, const Measured& measured, double peak) {
   const double seconds = median(measured.seconds);
   const double rate = flops_of(setting) / seconds;
+  fmt::print("width {} layers {} heads {} tokens {}: ", setting.model.width, setting.model.layers,
+             setting.model.heads, setting.tokens);
   fmt::print("{} ranks of {} threads {:8.2f} ms {:8.1f} GFLOP/s {:6.1f} % of peak   loss {:.6f}\n",
              ranks, threads, seconds * 1e3, rate / 1e9, 100 * rate / peak, measured.loss);
 }
@@ -153,13 +155,23 @@ int compare_ranks_with_threads(const Setting& setting, int repeats) {
 int measure_processes(const Setting& setting, int repeats, int argc, char** argv) {
   const MpiEnvironment mpi(&argc, &argv);
   MpiCommunicator world(MPI_COMM_WORLD);
+  // The peak of all processes at once, each on its own core: the sum of theirs.
+  Device device = Device::cpu(1);
+  benchmark::Peak peak(device);
+  std::vector<double> peaks;
+  const auto measure_peak = [&] {
+    world.barrier();
+    double sum = peak.measure();
+    world.all_reduce_sum(Tensor::dense(&sum, DType::f64, {1}));
+    peaks.push_back(sum);
+  };
+  for (int i = 0; i < 5; ++i) measure_peak();
   const auto nothing = [] {};
   const Measured mine = run_steps(world, setting, 1, repeats, nothing, nothing);
+  for (int i = 0; i < 5; ++i) measure_peak();
   if (world.rank() != 0) return 0;
-  Device device = Device::cpu(world.size());
-  benchmark::Peak peak(device);
-  peak.measure();
-  say(setting, world.size(), 1, mine, peak.measure());
+  fmt::print("peak (2048^3 fp32 product) {:.1f} GFLOP/s\n", median(peaks) / 1e9);
+  say(setting, world.size(), 1, mine, median(peaks));
   return 0;
 }
 
@@ -176,8 +188,6 @@ int main(int argc, char** argv) {
   setting.threads = static_cast<int>(number_option(argc, argv, "threads", 2));
   const int repeats = static_cast<int>(number_option(argc, argv, "repeats", 15));
 
-  fmt::print("width {} layers {} heads {} tokens {}\n", setting.model.width, setting.model.layers,
-             setting.model.heads, setting.tokens);
   if (number_option(argc, argv, "processes", 0) != 0) {
     return measure_processes(setting, repeats, argc, argv);
   }

@@ -85,11 +85,16 @@ int main(int argc, char** argv) {
       for (int i = 0; i < 15; ++i) times.push_back(step(short_line));
       return benchmark::median(times);
     };
+    benchmark::Peak peak(device);
+    peak.measure();
+    std::vector<double> peaks{peak.measure()};
     short_steps();
     const double before = short_steps();
     const double long_time = step(line);
     const double after = short_steps();
     const double short_time = (before + after) / 2;
+    for (int i = 0; i < 4; ++i) peaks.push_back(peak.measure());
+    fmt::print("peak (2048^3 fp32 product) {:.1f} GFLOP/s\n", benchmark::median(peaks) / 1e9);
     fmt::print("width {} layers {} heads {} segments of {} tokens, {} threads\n", model.width,
                model.layers, model.heads, segment, threads);
     fmt::print("window {:8}: {:7.3f} us a token ({:.3f} before, {:.3f} after the long one)\n",

@@ -88,7 +88,7 @@ void step(Cpu& cpu, const LinearAttentionStep& op) {
 
 void execute(Cpu& cpu, const LinearAttentionSum& op) {
   for_float_type(op.key.dtype, [&]<class T>() {
-    Parts<T> parts(cpu, sizes_of(op.key, op.value), Direction::forward, op.document_starts);
+    Parts<T> parts(cpu, sizes_of(op.key, op.value), ScanDirection::forward, op.document_starts);
     parts.sum([&](const Piece& piece, Workspace<T>& space) { sum_keys(piece, space, op); });
     parts.scan({}, op.state);
   });
@@ -96,7 +96,7 @@ void execute(Cpu& cpu, const LinearAttentionSum& op) {
 
 void execute(Cpu& cpu, const LinearAttention& op) {
   for_float_type(op.query.dtype, [&]<class T>() {
-    Parts<T> parts(cpu, sizes_of(op.query, op.value), Direction::forward, op.document_starts);
+    Parts<T> parts(cpu, sizes_of(op.query, op.value), ScanDirection::forward, op.document_starts);
     parts.run(
         op.state_before,
         [&](const Piece& piece, Workspace<T>& space) { sum_keys(piece, space, op); },

@@ -177,7 +177,7 @@ void differentiate_keys_and_values(const Piece& piece, Workspace<T>& space,
 
 void execute(Cpu& cpu, const LinearAttentionGradientSum& op) {
   for_float_type(op.query.dtype, [&]<class T>() {
-    Parts<T> parts(cpu, sizes_of(op.query, op.d_out), Direction::backward, op.document_starts);
+    Parts<T> parts(cpu, sizes_of(op.query, op.d_out), ScanDirection::backward, op.document_starts);
     parts.sum([&](const Piece& piece, Workspace<T>& space) { sum_gradients(piece, space, op); });
     parts.scan({}, op.state);
   });
@@ -185,7 +185,7 @@ void execute(Cpu& cpu, const LinearAttentionGradientSum& op) {
 
 void execute(Cpu& cpu, const LinearAttentionBackwardQuery& op) {
   for_float_type(op.query.dtype, [&]<class T>() {
-    Parts<T> parts(cpu, sizes_of(op.query, op.value), Direction::forward, op.document_starts);
+    Parts<T> parts(cpu, sizes_of(op.query, op.value), ScanDirection::forward, op.document_starts);
     parts.run(
         op.state_before,
         [&](const Piece& piece, Workspace<T>& space) { sum_keys(piece, space, op); },
@@ -195,7 +195,7 @@ void execute(Cpu& cpu, const LinearAttentionBackwardQuery& op) {
 
 void execute(Cpu& cpu, const LinearAttentionBackwardKeyValue& op) {
   for_float_type(op.query.dtype, [&]<class T>() {
-    Parts<T> parts(cpu, sizes_of(op.query, op.value), Direction::backward, op.document_starts);
+    Parts<T> parts(cpu, sizes_of(op.query, op.value), ScanDirection::backward, op.document_starts);
     parts.run(
         op.state_after,
         [&](const Piece& piece, Workspace<T>& space) { sum_gradients(piece, space, op); },

@@ -128,7 +128,7 @@ struct Piece {
 };
 
 /// Which way the state travels: S forward, R backward.
-enum class Direction { forward, backward };
+enum class ScanDirection { forward, backward };
 
 template <class T>
 using PieceBody = std::function<void(const Piece&, Workspace<T>&)>;
@@ -145,7 +145,7 @@ inline bool has_start(const Tensor& document_starts, std::int64_t begin, std::in
 template <class T>
 class Parts {
  public:
-  Parts(Cpu& cpu, const Sizes& sizes, Direction direction, const Tensor& document_starts)
+  Parts(Cpu& cpu, const Sizes& sizes, ScanDirection direction, const Tensor& document_starts)
       : cpu_(cpu), sizes_(sizes), direction_(direction), document_starts_(document_starts) {
     // Parts shorter than this are not worth their extra sum.
     constexpr std::int64_t kShortest = 256;
@@ -173,7 +173,7 @@ class Parts {
       HeadState<T> running = Workspace<T>::of(cpu_, thread, sizes_).state;
       load(running, outer, head);
       for (std::int64_t i = 0; i < parts_; ++i) {
-        const std::int64_t part = direction_ == Direction::forward ? i : parts_ - 1 - i;
+        const std::int64_t part = direction_ == ScanDirection::forward ? i : parts_ - 1 - i;
         pass_on(head * parts_ + part, running);
       }
       if (beyond.present()) running.store(beyond.as<T>() + head * beyond.stride[0]);
@@ -225,7 +225,7 @@ class Parts {
 
   Cpu& cpu_;
   Sizes sizes_;
-  Direction direction_;
+  ScanDirection direction_;
   Tensor document_starts_;
   HeadSizes head_{};
   std::int64_t parts_;
