@@ -1,18 +1,22 @@
-// Checkpoints: all that a run needs to go on, in one HDF5 file that is there as a whole or not at
-// all.
+// Checkpoints: what a run needs to go on, in one HDF5 file that is there as a whole or not at all.
 //
-// FOLDER/step-00000100.h5           /model/<parameter>                     f32 or f64, whole, in
-// its own shape
-//                                   /optimizer/first_moment/<parameter>    same names and shapes
-//                                   /optimizer/second_moment/<parameter>
-//                                   /loader   attributes epoch, window
-//                                   /random   attribute seed (numbers are functions of seed and
-//                                   step, so that is all) attributes format_version, step,
-//                                   tokens_seen, vocabulary, data_hash, configuration
+// clang-format off
+// FOLDER/step-00000100.h5           attributes format_version, step, tokens_seen, vocabulary,
+//                                   data_hash, configuration
+//   /model/<parameter>                     f32 or f64, whole, in its own shape
+//   /optimizer/first_moment/<parameter>    the same names and shapes
+//   /optimizer/second_moment/<parameter>
+//   /loader                                attributes epoch, window
+//   /random                                attribute seed: all numbers are functions of it and step
 // FOLDER/step-00000100.h5.manifest  size and SHA-256, checked before HDF5 opens the file
 // FOLDER/latest                     the name of the newest checkpoint
+// clang-format on
 //
 // Nothing here knows about ranks: one rank writes and every rank may read.
+//
+// HDF5 is told once, before its first use here, to do no work at the process's exit
+// (H5dont_atexit). That holds for the whole process: a program that uses HDF5 itself closes its
+// files before it ends.
 #pragma once
 
 #include <cstdint>
@@ -64,16 +68,21 @@ struct CheckpointContents {
 std::filesystem::path write_checkpoint(const std::filesystem::path& folder,
                                        const CheckpointContents& contents);
 
-/// Each of these verifies the file first, as `verify_checkpoint` does.
+/// Whether a file is compared with its manifest, which reads it whole, or just has been.
+enum class Verified { now, before };
+
+/// Each of these verifies the file first, as `verify_checkpoint` does, unless that was done before.
 CheckpointHeader read_checkpoint_header(const std::filesystem::path& path);
 /// The parameters under /model, sorted by name.
-std::vector<StoredTensor> list_parameters(const std::filesystem::path& path);
+std::vector<StoredTensor> list_parameters(const std::filesystem::path& path,
+                                          Verified verified = Verified::now);
 /// Fills the tensors from the checkpoint; the moments are left alone where their span is empty.
 /// Throws data, before anything is changed, when a name is missing or too many or a shape or type
 /// differs; data when a checksum is wrong.
 void read_checkpoint(const std::filesystem::path& path, std::span<const NamedTensor> model,
                      std::span<const NamedTensor> first_moment = {},
-                     std::span<const NamedTensor> second_moment = {});
+                     std::span<const NamedTensor> second_moment = {},
+                     Verified verified = Verified::now);
 
 /// Throws missing when the file or its manifest is not there, data when the contents are not the
 /// manifest's.

@@ -1,3 +1,4 @@
+// A checkpoint is told by its name; the file `latest` says which of them counts.
 #include "io/checkpoint_folder.h"
 
 #include <algorithm>
@@ -7,7 +8,6 @@
 #include <system_error>
 
 #include "io/atomic_file.h"
-#include "io/checkpoint.h"
 #include "io/manifest.h"
 #include "kernels/error.h"
 
@@ -38,10 +38,8 @@ std::vector<std::filesystem::path> paths_in(const std::filesystem::path& folder)
     paths.push_back(entries->path());
   }
   if (!error) return paths;
-  throw Error(ErrorKind::io, {.what = "cannot list the folder",
-                              .why = error.message(),
-                              .hint = {},
-                              .where = folder.string()});
+  throw Error(ErrorKind::io,
+              {.what = "cannot list the folder", .why = error.message(), .where = folder.string()});
 }
 
 void remove_file(const std::filesystem::path& path) {
@@ -61,7 +59,6 @@ std::int64_t latest_step(const std::filesystem::path& folder) {
   if (const std::optional<std::int64_t> step = step_of(name)) return *step;
   throw Error(ErrorKind::data, {.what = "the file names no checkpoint",
                                 .why = "it should hold a name like " + checkpoint_name(100),
-                                .hint = {},
                                 .where = (folder / kLatest).string()});
 }
 
@@ -112,7 +109,7 @@ LatestCheckpoint find_latest(const std::filesystem::path& folder) {
   }
   for (const CheckpointFile& file : by_nearness(files, latest)) {
     try {
-      static_cast<void>(read_checkpoint_header(file.path));
+      result.header = read_checkpoint_header(file.path);
       result.path = file.path;
       return result;
     } catch (const Error& error) {
@@ -129,8 +126,9 @@ void set_latest(const std::filesystem::path& folder, const std::filesystem::path
   write_file(folder / kLatest, path.filename().string() + "\n");
 }
 
-void keep_last(const std::filesystem::path& folder, std::int64_t count) {
-  if (count <= 0 || !std::filesystem::exists(folder / kLatest)) return;
+std::vector<CheckpointFile> keep_last(const std::filesystem::path& folder, std::int64_t count) {
+  std::vector<CheckpointFile> removed;
+  if (count <= 0 || !std::filesystem::exists(folder / kLatest)) return removed;
   const std::int64_t latest = latest_step(folder);
   std::int64_t kept = 0;
   for (const CheckpointFile& file : by_nearness(list_checkpoints(folder), latest)) {
@@ -142,9 +140,11 @@ void keep_last(const std::filesystem::path& folder, std::int64_t count) {
       // The file first: a manifest alone is a leftover, a file alone would look damaged.
       remove_file(file.path);
       remove_file(manifest_of(file.path));
+      removed.push_back(file);
     }
   }
   sync_folder(folder);
+  return removed;
 }
 
 void remove_leftovers(const std::filesystem::path& folder) {

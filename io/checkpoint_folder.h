@@ -1,11 +1,12 @@
-// The checkpoints of one run's folder: which there are, which one to go on from, which ones to
-// drop.
+// The checkpoints of one run's folder: which there are, where to go on, which ones to drop.
 #pragma once
 
 #include <cstdint>
 #include <filesystem>
 #include <string>
 #include <vector>
+
+#include "io/checkpoint.h"
 
 namespace longscan {
 
@@ -23,8 +24,9 @@ std::vector<CheckpointFile> list_checkpoints(const std::filesystem::path& folder
 /// Where a run goes on.
 struct LatestCheckpoint {
   std::filesystem::path path;  ///< empty: the folder holds no checkpoint, so the run is new
-  std::vector<std::string>
-      passed_over;  ///< for each newer checkpoint that cannot be used, which and why
+  CheckpointHeader header;     ///< of that checkpoint
+  /// For each newer checkpoint that cannot be used, which and why.
+  std::vector<std::string> passed_over;
 };
 
 /// The checkpoint that FOLDER/latest names, verified; where it is damaged, the one before it, and
@@ -37,8 +39,8 @@ void set_latest(const std::filesystem::path& folder, const std::filesystem::path
 
 /// Keeps the latest and the `count` - 1 complete ones before it and removes the others; so it
 /// removes ones of later steps, which belong to a course that a resume has left. Does nothing when
-/// `count` is 0 or no latest is named.
-void keep_last(const std::filesystem::path& folder, std::int64_t count);
+/// `count` is 0 or no latest is named. Returns what was removed.
+std::vector<CheckpointFile> keep_last(const std::filesystem::path& folder, std::int64_t count);
 
 /// Removes what killed writers left: temporaries and manifests without a file. Only the folder's
 /// writer may call it.

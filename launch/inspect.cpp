@@ -25,8 +25,8 @@ void inspect_store(Session& session, const fs::path& path) {
   say_contents(session, store);
 }
 
-void inspect_checkpoint(Session& session, const fs::path& path) {
-  const CheckpointHeader header = read_checkpoint_header(path);  // verifies the file
+/// `header` is that of the file, which was verified for it.
+void inspect_checkpoint(Session& session, const fs::path& path, const CheckpointHeader& header) {
   session.say("{}: a checkpoint, {}, size and SHA-256 as in its manifest", path.string(),
               bytes_text(static_cast<double>(fs::file_size(path))));
   session.say("step {}, {} tokens seen, next is window {} of epoch {}", grouped(header.step),
@@ -35,7 +35,7 @@ void inspect_checkpoint(Session& session, const fs::path& path) {
               header.data_hash);
   session.say("\n{}", header.configuration);
   std::int64_t parameters = 0;
-  for (const StoredTensor& tensor : list_parameters(path)) {
+  for (const StoredTensor& tensor : list_parameters(path, Verified::before)) {
     std::int64_t size = 1;
     for (const std::int64_t extent : tensor.shape) size *= extent;
     session.say("{:<48}{} [{}]", tensor.name, name_of(tensor.dtype), fmt::join(tensor.shape, ", "));
@@ -48,7 +48,6 @@ void inspect_run(Session& session, const fs::path& folder) {
   const std::vector<CheckpointFile> checkpoints = list_checkpoints(folder);
   if (checkpoints.empty()) {
     throw Error(ErrorKind::missing, {.what = "the folder holds no checkpoint",
-                                     .why = "",
                                      .hint = "name a token store, a checkpoint or a run's folder",
                                      .where = folder.string()});
   }
@@ -62,7 +61,7 @@ void inspect_run(Session& session, const fs::path& folder) {
     session.say("passed over a checkpoint: {}", reason);
   }
   session.say("");
-  inspect_checkpoint(session, latest.path);
+  inspect_checkpoint(session, latest.path, latest.header);
 }
 
 /// A checkpoint can be told by its name or by its manifest.
@@ -82,7 +81,7 @@ void Inspect::run(Session& session) const {
     if (fs::is_directory(path_)) {
       inspect_run(session, path_);
     } else if (is_checkpoint(path_)) {
-      inspect_checkpoint(session, path_);
+      inspect_checkpoint(session, path_, read_checkpoint_header(path_));
     } else {
       inspect_store(session, path_);
     }

@@ -17,12 +17,12 @@ TokenStore open_store(const std::string& path) {
 }
 
 OpenedCheckpoint open_checkpoint(Session& session, const std::string& named) {
-  const std::filesystem::path path = find_checkpoint(session, named);
-  CheckpointHeader header = read_header(session, path);
-  config::Config configuration = configuration_from_text(header.configuration, path.string());
-  Vocabulary vocabulary = Vocabulary::named(header.vocabulary);
-  return {.path = path,
-          .header = std::move(header),
+  FoundCheckpoint found = find_checkpoint(session, named);
+  config::Config configuration =
+      configuration_from_text(found.header.configuration, found.path.string());
+  Vocabulary vocabulary = Vocabulary::named(found.header.vocabulary);
+  return {.path = std::move(found.path),
+          .header = std::move(found.header),
           .configuration = std::move(configuration),
           .vocabulary = std::move(vocabulary)};
 }

@@ -15,19 +15,28 @@ namespace {
 
 namespace fs = std::filesystem;
 
-fs::path choose(Session& session, const std::string& resume, const fs::path& folder) {
-  if (resume == "auto") return latest_checkpoint(session, folder);
-  if (resume != "none") return find_checkpoint(session, resume);
+/// Unless the run's folder is free or `start` (empty: the run is new) is one of its checkpoints.
+/// Collective.
+void require_own_folder(const Session& session, const fs::path& start, const fs::path& folder) {
   on_leader(session, [&] {
     if (list_checkpoints(folder).empty()) return;
+    if (!start.empty() && lies_in(start, folder)) return;
     throw Error(ErrorKind::usage,
                 {.what = "the folder holds checkpoints of another run",
-                 .why = "a new run would replace them",
+                 .why = start.empty() ? "a new run would replace them"
+                                      : "a run from " + start.string() + " would replace them",
                  .hint = "choose another folder with --run, remove this one, or go on with its "
                          "run by --resume=auto",
                  .where = folder.string()});
   });
-  return {};
+}
+
+FoundCheckpoint choose(Session& session, const std::string& resume, const fs::path& folder) {
+  if (resume == "auto") return latest_checkpoint(session, folder);
+  FoundCheckpoint start;
+  if (resume != "none") start = find_checkpoint(session, resume);
+  require_own_folder(session, start.path, folder);
+  return start;
 }
 
 /// What parameters must fit: everything about the model but its dropout.
@@ -77,12 +86,16 @@ bool same_order(const std::vector<std::string>& differences) {
 
 }  // namespace
 
+bool lies_in(const fs::path& file, const fs::path& folder) {
+  std::error_code not_there;  // a folder that is not there yet holds nothing
+  return fs::equivalent(fs::absolute(file).parent_path(), folder, not_there);
+}
+
 StartingPoint find_start(Session& session, const std::string& resume,
                          const config::Config& configuration, const TokenStore& store) {
-  StartingPoint start;
-  start.checkpoint = choose(session, resume, configuration.training().folder());
+  const FoundCheckpoint found = choose(session, resume, configuration.training().folder());
+  StartingPoint start{.checkpoint = found.path, .header = found.header};
   if (start.is_new()) return start;
-  start.header = read_header(session, start.checkpoint);
   const config::Config before =
       configuration_from_text(start.header.configuration, start.checkpoint.string());
   const std::vector<std::string> differences = config_differences(before, configuration);

@@ -22,7 +22,8 @@ struct StartingPoint {
 
 /// Collective. `resume` is "auto" (the latest checkpoint of the run's folder, or a new run where it
 /// has none), "none" (a new run; throws usage where the folder has checkpoints), or the path of a
-/// checkpoint or of a folder with some (throws missing where there is none).
+/// checkpoint or of a folder with some (throws missing where there is none; usage where it is not
+/// the run's folder and that has checkpoints already, which the run would replace).
 ///
 /// Says which checkpoint it is and what differs from its configuration. Throws usage where the
 /// model or the vocabulary differs, since its parameters do not fit then; with "auto" also where
@@ -30,5 +31,8 @@ struct StartingPoint {
 /// next epoch.
 StartingPoint find_start(Session& session, const std::string& resume,
                          const config::Config& configuration, const TokenStore& store);
+
+/// Whether a file is in the folder itself, however the two are named.
+bool lies_in(const std::filesystem::path& file, const std::filesystem::path& folder);
 
 }  // namespace longscan

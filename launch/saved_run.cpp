@@ -23,27 +23,68 @@ void broadcast(const Session& session, const Parameters& parameters) {
   session.world().broadcast(parameters.flat().data, parameters.flat().bytes(), 0);
 }
 
-}  // namespace
-
-CheckpointHeader read_header(const Session& session, const std::filesystem::path& path) {
-  CheckpointHeader header;
-  on_leader(session, [&] { header = read_checkpoint_header(path); });
+/// What rank 0 has found, on every rank.
+FoundCheckpoint found_by_leader(const Session& session, const FoundCheckpoint& found) {
+  const CheckpointHeader& header = found.header;
   std::array<std::int64_t, 5> numbers{header.step, header.tokens_seen, header.loader_epoch,
                                       header.loader_window, static_cast<std::int64_t>(header.seed)};
   session.world().broadcast(numbers.data(), sizeof(numbers), 0);
-  return {.step = numbers[0],
-          .tokens_seen = numbers[1],
-          .loader_epoch = numbers[2],
-          .loader_window = numbers[3],
-          .seed = static_cast<std::uint64_t>(numbers[4]),
-          .vocabulary = session.text_of_leader(header.vocabulary),
-          .data_hash = session.text_of_leader(header.data_hash),
-          .configuration = session.text_of_leader(header.configuration)};
+  return {.path = session.text_of_leader(found.path.string()),
+          .header = {.step = numbers[0],
+                     .tokens_seen = numbers[1],
+                     .loader_epoch = numbers[2],
+                     .loader_window = numbers[3],
+                     .seed = static_cast<std::uint64_t>(numbers[4]),
+                     .vocabulary = session.text_of_leader(header.vocabulary),
+                     .data_hash = session.text_of_leader(header.data_hash),
+                     .configuration = session.text_of_leader(header.configuration)}};
+}
+
+/// On rank 0.
+FoundCheckpoint find_latest_in(Session& session, const std::filesystem::path& folder) {
+  const LatestCheckpoint latest = find_latest(folder);
+  for (const std::string& reason : latest.passed_over) {
+    session.say("passed over a checkpoint: {}", reason);
+  }
+  return {.path = latest.path, .header = latest.header};
+}
+
+void say_removed(Session& session, const std::vector<CheckpointFile>& removed, std::int64_t step) {
+  const bool is_rotation = removed.size() == 1 && removed.front().step < step;
+  if (removed.empty() || is_rotation) return;
+  std::vector<std::string> names;
+  for (const CheckpointFile& file : removed) names.push_back(file.path.filename().string());
+  session.say("removed {}, by training.keep_last: {}", counted(std::ssize(removed), "checkpoint"),
+              fmt::join(names, ", "));
+}
+
+}  // namespace
+
+FoundCheckpoint latest_checkpoint(Session& session, const std::filesystem::path& folder) {
+  FoundCheckpoint found;
+  on_leader(session, [&] { found = find_latest_in(session, folder); });
+  return found_by_leader(session, found);
+}
+
+FoundCheckpoint find_checkpoint(Session& session, const std::filesystem::path& named) {
+  FoundCheckpoint found;
+  on_leader(session, [&] {
+    if (!std::filesystem::is_directory(named)) {
+      found = {.path = named, .header = read_checkpoint_header(named)};
+      return;
+    }
+    found = find_latest_in(session, named);
+    if (!found.path.empty()) return;
+    throw Error(ErrorKind::missing, {.what = "the folder holds no checkpoint",
+                                     .hint = "name a checkpoint, or the folder of a run",
+                                     .where = named.string()});
+  });
+  return found_by_leader(session, found);
 }
 
 void load_parameters(const Session& session, const std::filesystem::path& path,
                      Parameters& parameters) {
-  on_leader(session, [&] { read_checkpoint(path, named(parameters)); });
+  on_leader(session, [&] { read_checkpoint(path, named(parameters), {}, {}, Verified::before); });
   broadcast(session, parameters);
 }
 
@@ -51,55 +92,31 @@ void load_trainer(const Session& session, const std::filesystem::path& path, Tra
   Parameters& first_moment = trainer.optimizer().first_moment();
   Parameters& second_moment = trainer.optimizer().second_moment();
   on_leader(session, [&] {
-    read_checkpoint(path, named(trainer.parameters()), named(first_moment), named(second_moment));
+    read_checkpoint(path, named(trainer.parameters()), named(first_moment), named(second_moment),
+                    Verified::before);
   });
   for (const Parameters* parameters : {&trainer.parameters(), &first_moment, &second_moment}) {
     broadcast(session, *parameters);
   }
 }
 
-std::filesystem::path save_trainer(const Session& session, const std::filesystem::path& folder,
-                                   const CheckpointHeader& header, Trainer& trainer,
-                                   std::int64_t keep) {
-  std::filesystem::path path;
+void save_trainer(Session& session, const std::filesystem::path& folder,
+                  const CheckpointHeader& header, Trainer& trainer, std::int64_t keep) {
   on_leader(session, [&] {
-    path = write_checkpoint(folder, {.header = header,
-                                     .model = named(trainer.parameters()),
-                                     .first_moment = named(trainer.optimizer().first_moment()),
-                                     .second_moment = named(trainer.optimizer().second_moment())});
-    keep_last(folder, keep);
+    const std::filesystem::path path =
+        write_checkpoint(folder, {.header = header,
+                                  .model = named(trainer.parameters()),
+                                  .first_moment = named(trainer.optimizer().first_moment()),
+                                  .second_moment = named(trainer.optimizer().second_moment())});
+    session.say("saved {}", path.string());
+    say_removed(session, keep_last(folder, keep), header.step);
   });
-  return session.text_of_leader(path.string());
 }
 
 void on_leader(const Session& session, const std::function<void()>& body) {
   on_all_ranks(session.world(), [&] {
     if (session.leads()) body();
   });
-}
-
-std::filesystem::path latest_checkpoint(Session& session, const std::filesystem::path& folder) {
-  std::string found;
-  on_leader(session, [&] {
-    const LatestCheckpoint latest = find_latest(folder);
-    for (const std::string& reason : latest.passed_over) {
-      session.say("passed over a checkpoint: {}", reason);
-    }
-    found = latest.path.string();
-  });
-  return session.text_of_leader(found);
-}
-
-std::filesystem::path find_checkpoint(Session& session, const std::filesystem::path& named) {
-  bool is_folder = false;
-  on_leader(session, [&] { is_folder = std::filesystem::is_directory(named); });
-  if (!any_rank(session.world(), is_folder)) return named;
-  const std::filesystem::path path = latest_checkpoint(session, named);
-  if (!path.empty()) return path;
-  throw Error(ErrorKind::missing, {.what = "the folder holds no checkpoint",
-                                   .why = "",
-                                   .hint = "name a checkpoint, or the folder of a run",
-                                   .where = named.string()});
 }
 
 }  // namespace longscan

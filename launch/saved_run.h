@@ -13,30 +13,32 @@
 
 namespace longscan {
 
-/// Rank 0 verifies the file, which is read in whole.
-CheckpointHeader read_header(const Session& session, const std::filesystem::path& path);
+/// A checkpoint that rank 0 has found and verified, which reads the file whole.
+struct FoundCheckpoint {
+  std::filesystem::path path;  ///< empty: there is none
+  CheckpointHeader header;
+};
 
-/// Fills the parameters of every rank.
+/// The latest checkpoint in a run's folder. Says what it passed over.
+FoundCheckpoint latest_checkpoint(Session& session, const std::filesystem::path& folder);
+
+/// A checkpoint as a user names it: the file itself, or a run's folder for the latest in it. Throws
+/// missing where there is none.
+FoundCheckpoint find_checkpoint(Session& session, const std::filesystem::path& named);
+
+/// Fills the parameters of every rank from a checkpoint that was found.
 void load_parameters(const Session& session, const std::filesystem::path& path,
                      Parameters& parameters);
 
-/// Fills parameters and moments of every rank.
+/// Fills parameters and moments of every rank from a checkpoint that was found.
 void load_trainer(const Session& session, const std::filesystem::path& path, Trainer& trainer);
 
-/// Writes a checkpoint of `trainer` into the folder, keeps the last `keep` ones (0: all), and
-/// returns its path.
-std::filesystem::path save_trainer(const Session& session, const std::filesystem::path& folder,
-                                   const CheckpointHeader& header, Trainer& trainer,
-                                   std::int64_t keep);
+/// Writes a checkpoint of `trainer` into the folder and keeps the last `keep` ones (0: all). Says
+/// where it is, and what was removed where that is more than the one whose place it takes.
+void save_trainer(Session& session, const std::filesystem::path& folder,
+                  const CheckpointHeader& header, Trainer& trainer, std::int64_t keep);
 
 /// Runs `body` on rank 0; where it throws, every rank does.
 void on_leader(const Session& session, const std::function<void()>& body);
-
-/// The latest checkpoint in a run's folder; empty where there is none. Says what it passed over.
-std::filesystem::path latest_checkpoint(Session& session, const std::filesystem::path& folder);
-
-/// A checkpoint as a user names it: the file itself, or a run's folder for the latest in it. Throws
-/// missing where the folder has none.
-std::filesystem::path find_checkpoint(Session& session, const std::filesystem::path& named);
 
 }  // namespace longscan

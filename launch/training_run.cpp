@@ -77,7 +77,7 @@ void TrainingRun::begin() {
     remove_leftovers(folder_);
     write_file(folder_ / "config.textproto", to_text(configuration_));
     // A run that goes back to an earlier checkpoint of its own folder leaves the later ones.
-    if (!start_.is_new() && std::filesystem::equivalent(start_.checkpoint.parent_path(), folder_)) {
+    if (!start_.is_new() && lies_in(start_.checkpoint, folder_)) {
       set_latest(folder_, start_.checkpoint);
     }
     writer_.emplace(folder_, start_.header.step);
@@ -161,9 +161,7 @@ void TrainingRun::save() {
                                 .vocabulary = store_.vocabulary().name(),
                                 .data_hash = store_.content_hash(),
                                 .configuration = to_text(configuration_)};
-  const std::filesystem::path path =
-      save_trainer(session_, folder_, header, trainer_, configuration_.training().keep_last());
-  session_.say("saved {}", path.string());
+  save_trainer(session_, folder_, header, trainer_, configuration_.training().keep_last());
 }
 
 }  // namespace longscan

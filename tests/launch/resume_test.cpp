@@ -146,6 +146,47 @@ TEST_F(ResumeTest, a_new_run_leaves_another_s_checkpoints_alone) {
   EXPECT_EQ(longscan(train + "--resume=empty").code, 66);
 }
 
+TEST_F(ResumeTest, a_run_from_elsewhere_leaves_another_s_checkpoints_alone) {
+  const std::string train = std::string(kTrain) + "--save-every 6 --log-every 1 ";
+  succeed(train + "--run a");
+  succeed(train + "--run b");
+  const std::string metrics = contents_of(folder_ / "b/metrics.jsonl");
+  const std::string configuration = contents_of(folder_ / "b/config.textproto");
+  for (const std::string start : {"a/step-00000006.h5", "a"}) {
+    const Outcome outcome = longscan(2, train + "--max-steps 14 --run b --resume=" + start);
+    EXPECT_EQ(outcome.code, 64);
+    EXPECT_THAT(outcome.errors, AllOf(HasSubstr("the folder holds checkpoints of another run"),
+                                      HasSubstr("a run from a/step-000000"), HasSubstr("--run")));
+  }
+  EXPECT_EQ(contents_of(folder_ / "b/metrics.jsonl"), metrics);
+  EXPECT_EQ(contents_of(folder_ / "b/config.textproto"), configuration);
+  EXPECT_TRUE(std::filesystem::exists(folder_ / "b/step-00000006.h5"));
+}
+
+TEST_F(ResumeTest, a_checkpoint_of_its_own_folder_may_be_named_in_any_way) {
+  const std::string train =
+      program() + " train --config ../small.textproto --data ../store.h5 --run . --save-every 4 ";
+  std::filesystem::create_directory(folder_ / "run");
+  for (const std::string options :
+       {"", "--resume=step-00000008.h5 --max-steps 9", "--resume=../run/step-00000004.h5"}) {
+    const Outcome outcome = shell("cd run && " + train + "--keep-last 0 " + options);
+    EXPECT_EQ(outcome.code, 0) << outcome.errors;
+  }
+  // `latest` followed each of the ways back.
+  EXPECT_EQ(metric(folder_ / "run", "step").size(), 12U);
+}
+
+TEST_F(ResumeTest, says_which_checkpoints_a_smaller_keep_last_removes) {
+  const std::string train = std::string(kTrain) + "--save-every 3 --run run ";
+  EXPECT_THAT(succeed(train + "--keep-last 3"), Not(HasSubstr("removed")));
+  EXPECT_THAT(succeed(train + "--keep-last 1 --max-steps 15"),
+              HasSubstr("removed 3 checkpoints, by training.keep_last: step-00000012.h5, "
+                        "step-00000009.h5, step-00000006.h5"));
+  succeed(train + "--keep-last 0 --max-steps 18");
+  EXPECT_THAT(succeed(train + "--keep-last 2 --max-steps 17 --resume=run/step-00000015.h5"),
+              HasSubstr("removed 1 checkpoint, by training.keep_last: step-00000018.h5"));
+}
+
 TEST_F(ResumeTest, another_model_or_vocabulary_is_an_error_and_another_schedule_is_said) {
   const std::string train = std::string(kTrain) + "--run run ";
   succeed(train);
