@@ -1,3 +1,4 @@
+// System calls, each checked where it stands.
 #include "io/atomic_file.h"
 
 #include <fcntl.h>
@@ -96,8 +97,8 @@ AtomicFile::AtomicFile(std::filesystem::path path)
 
 AtomicFile::~AtomicFile() {
   if (published_) return;
-  std::error_code
-      ignored;  // a destructor has nobody to tell; the next writer overwrites what stays
+  // A destructor has nobody to tell; the next writer overwrites what stays.
+  std::error_code ignored;
   std::filesystem::remove(temporary_, ignored);
 }
 

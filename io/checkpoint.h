@@ -36,6 +36,14 @@ struct NamedTensor {
   Tensor tensor;
 };
 
+/// Each entry's `name` and `tensor`, as those of a model's list of parameters.
+template <class List>
+std::vector<NamedTensor> named_tensors(const List& list) {
+  std::vector<NamedTensor> tensors;
+  for (const auto& entry : list) tensors.push_back({entry.name, entry.tensor});
+  return tensors;
+}
+
 /// What a checkpoint says about one of its tensors.
 struct StoredTensor {
   std::string name;

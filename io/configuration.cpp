@@ -1,3 +1,4 @@
+// Protobuf parses and prints; its complaints become messages with a place and a suggestion.
 #include "io/configuration.h"
 
 #include <google/protobuf/io/tokenizer.h>
@@ -101,13 +102,11 @@ ErrorText explain(const FirstError& error, std::string_view text, const std::str
     go_back_to(names[0]);
     explanation = {.what = fmt::format("'{}' is given twice", names[0]),
                    .why = "a key has one value",
-                   .hint = "remove one of the two",
-                   .where = {}};
+                   .hint = "remove one of the two"};
   } else {
     explanation = {.what = fmt::format("cannot understand '{}'", line_around(text, offset)),
                    .why = message.substr(0, message.find_last_not_of('.') + 1),
-                   .hint = "the format is Protobuf's text format, as in `model { width: 256 }`",
-                   .where = {}};
+                   .hint = "the format is Protobuf's text format, as in `model { width: 256 }`"};
   }
   explanation.where = fmt::format("{}:{}", file, place_of(text, offset));
   return explanation;

@@ -1,3 +1,4 @@
+// A key is the path of fields from the configuration down to a single value.
 #include "io/configuration_keys.h"
 
 #include <fmt/ranges.h>
@@ -78,8 +79,7 @@ ErrorText unknown_key_in(const Descriptor& section, const std::string& section_n
     }
   }
   const std::string place = section_name.empty() ? "" : fmt::format(" in '{}'", section_name);
-  return {
-      .what = fmt::format("unknown key '{}'{}", name, place), .why = {}, .hint = hint, .where = {}};
+  return {.what = fmt::format("unknown key '{}'{}", name, place), .hint = hint};
 }
 
 template <class Number>
@@ -122,9 +122,7 @@ std::string Key::allowed() const {
       break;
   }
   throw Error(ErrorKind::internal, {.what = fmt::format("the type of {} is not supported", name()),
-                                    .why = "config.proto uses a type that io does not read",
-                                    .hint = {},
-                                    .where = {}});
+                                    .why = "config.proto uses a type that io does not read"});
 }
 
 Message& Key::parent_in(Message& configuration) const {
@@ -236,16 +234,13 @@ Key key_of(std::string_view dotted_name, const std::string& where) {
     if (section == nullptr) {
       throw refuse({.what = fmt::format("unknown key '{}'", dotted_name),
                     .why = fmt::format("'{}' is a single value", dotted(path)),
-                    .hint = fmt::format("did you mean '{}'?", dotted(path)),
-                    .where = {}});
+                    .hint = fmt::format("did you mean '{}'?", dotted(path))});
     }
   }
   if (section != nullptr) {
     throw refuse({.what = fmt::format("'{}' is a section, not a key", dotted_name),
-                  .why = {},
                   .hint = fmt::format("choose among '{}'",
-                                      fmt::join(names_of(*section, dotted(path) + "."), "', '")),
-                  .where = {}});
+                                      fmt::join(names_of(*section, dotted(path) + "."), "', '"))});
   }
   return Key(path);
 }
@@ -263,13 +258,9 @@ ErrorText unknown_value(std::string_view value, const std::string& field_name) {
     const std::string nearest = nearest_name(value, names_of(*key.field().enum_type()));
     return {.what = fmt::format("'{}' is no value of {}", value, key.name()),
             .why = fmt::format("which takes {}", key.allowed()),
-            .hint = nearest.empty() ? "" : fmt::format("did you mean '{}'?", nearest),
-            .where = {}};
+            .hint = nearest.empty() ? "" : fmt::format("did you mean '{}'?", nearest)};
   }
-  return {.what = fmt::format("'{}' is no value of '{}'", value, field_name),
-          .why = {},
-          .hint = {},
-          .where = {}};
+  return {.what = fmt::format("'{}' is no value of '{}'", value, field_name)};
 }
 
 }  // namespace longscan

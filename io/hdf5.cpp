@@ -148,10 +148,6 @@ Group open_group(hid_t parent, const std::string& name) {
   return Group(HDF5_CHECK(H5Gopen2(parent, name.c_str(), H5P_DEFAULT)));
 }
 
-bool has_link(hid_t parent, const std::string& name) {
-  return HDF5_CHECK(H5Lexists(parent, name.c_str(), H5P_DEFAULT)) > 0;
-}
-
 std::vector<std::string> link_names(hid_t parent) {
   std::vector<std::string> names;
   const auto collect = [](hid_t, const char* name, const H5L_info_t*, void* into) -> herr_t {

@@ -117,8 +117,6 @@ void write_or_abandon(const File& file, const Work& work) {
 
 Group create_group(hid_t parent, const std::string& name);
 Group open_group(hid_t parent, const std::string& name);
-/// Whether `parent` has a link `name` (one level, no slashes).
-bool has_link(hid_t parent, const std::string& name);
 /// The names of the links of a group or file, sorted.
 std::vector<std::string> link_names(hid_t parent);
 

@@ -1,3 +1,4 @@
+// Text in, text out; while a file is replaced, its manifest has a line for either content.
 #include "io/manifest.h"
 
 #include <algorithm>

@@ -1,16 +1,15 @@
+// A line of JSON and a TFRecord for each set of numbers.
 #include "io/metrics.h"
-
-#include <unistd.h>
 
 #include <charconv>
 #include <chrono>
 #include <cmath>
-#include <cstring>
 #include <optional>
 #include <string_view>
 
 #include "io/crc32c.h"
 #include "io/event.pb.h"
+#include "io/host_name.h"
 #include "kernels/error.h"
 
 namespace longscan {
@@ -101,13 +100,6 @@ std::string record_of(const tensorboard::Event& event) {
   const std::string data = event.SerializeAsString();
   const std::string length = little_endian(std::uint64_t{data.size()});
   return length + little_endian(masked_crc32c(length)) + data + little_endian(masked_crc32c(data));
-}
-
-std::string host_name() {
-  char name[256] = "localhost";
-  if (::gethostname(name, sizeof name) != 0) std::strcpy(name, "localhost");
-  name[sizeof name - 1] = '\0';
-  return name;
 }
 
 /// A new event file. Its name sorts behind those of earlier seconds, which is the order TensorBoard

@@ -9,9 +9,8 @@
 namespace longscan {
 
 /// A Feistel network (Luby and Rackoff 1988) over the smallest even number of bits that holds
-/// `count` numbers, keyed by Philox; results that are not below `count` go through it again until
-/// one is
-/// ("cycle walking", Black and Rogaway 2002), four times at most on average.
+/// `count` numbers, keyed by Philox. Results that are not below `count` go through it again until
+/// one is, four times at most on average ("cycle walking", Black and Rogaway 2002).
 class KeyedPermutation {
  public:
   /// `count` in [1, 2^62].

@@ -1,3 +1,4 @@
+// SHA-256 is libcrypto's; what is ours is that its failures are errors.
 #include "io/sha256.h"
 
 #include <openssl/evp.h>
@@ -15,8 +16,7 @@ void require_success(int status, const char* call) {
   if (status == 1) return;
   throw Error(ErrorKind::internal, {.what = "SHA-256 cannot be computed",
                                     .why = fmt::format("{} of libcrypto failed", call),
-                                    .hint = "check that OpenSSL's default provider is installed",
-                                    .where = {}});
+                                    .hint = "check that OpenSSL's default provider is installed"});
 }
 
 }  // namespace

@@ -1,3 +1,4 @@
+// The nearest name is the one that the fewest slips of the fingers lead to.
 #include "io/spelling.h"
 
 #include <fmt/format.h>

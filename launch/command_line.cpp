@@ -44,12 +44,10 @@ std::string CommandLine::parse(int argument_count, const char* const* arguments)
     const std::vector<std::string> words = app_.remaining(true);
     if (extra && !words.empty()) {
       throw Error(ErrorKind::usage, {.what = fmt::format("'{}' is not known here", words.front()),
-                                     .why = "",
                                      .hint = hint_for(words.front()),
                                      .where = "command line"});
     }
     throw Error(ErrorKind::usage, {.what = error.what(),
-                                   .why = "",
                                    .hint = fmt::format("`longscan {}--help` tells the options",
                                                        verb().empty() ? "" : verb() + " "),
                                    .where = "command line"});

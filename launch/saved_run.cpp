@@ -12,11 +12,7 @@ namespace longscan {
 namespace {
 
 std::vector<NamedTensor> named(const Parameters& parameters) {
-  std::vector<NamedTensor> tensors;
-  for (const Parameter& parameter : parameters.list()) {
-    tensors.push_back({parameter.name, parameter.tensor});
-  }
-  return tensors;
+  return named_tensors(parameters.list());
 }
 
 void broadcast(const Session& session, const Parameters& parameters) {

@@ -3,7 +3,6 @@
 #include "launch/session.h"
 
 #include <sched.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <bitset>
@@ -11,6 +10,7 @@
 #include <vector>
 
 #include "dist/agreement.h"
+#include "io/host_name.h"
 
 namespace longscan {
 
@@ -25,11 +25,6 @@ Cores allowed_cores() {
   if (sched_getaffinity(0, sizeof(set), &set) != 0) return cores.set(0);
   for (std::size_t core = 0; core < cores.size(); ++core) cores[core] = CPU_ISSET(core, &set);
   return cores;
-}
-
-std::string host_name() {
-  char name[256] = {};
-  return ::gethostname(name, sizeof(name) - 1) == 0 ? name : "localhost";
 }
 
 }  // namespace

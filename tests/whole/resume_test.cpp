@@ -18,11 +18,7 @@ constexpr std::int64_t kSteps = 5;  // n; windows of an epoch are used up in bet
 constexpr std::int64_t kSegment = 23;
 
 std::vector<NamedTensor> named(const Parameters& parameters) {
-  std::vector<NamedTensor> tensors;
-  for (const Parameter& parameter : parameters.list()) {
-    tensors.push_back({parameter.name, parameter.tensor});
-  }
-  return tensors;
+  return named_tensors(parameters.list());
 }
 
 class Resume : public testing::Test {
