@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <new>
 #include <optional>
 
 namespace longscan {
@@ -34,15 +35,30 @@ const std::string& majority(const std::vector<std::string>& values) {
 std::optional<Error> error_of(const std::function<void()>& body) {
   try {
     body();
-  } catch (const Error& error) {
-    return error;
-  } catch (const std::exception& error) {
-    return Error(ErrorKind::internal, {.what = error.what()});
+  } catch (...) {
+    return error_under_way();
   }
   return std::nullopt;
 }
 
 }  // namespace
+
+Error error_under_way() {
+  try {
+    throw;
+  } catch (const Error& error) {
+    return error;
+  } catch (const std::bad_alloc&) {
+    return Error(ErrorKind::internal,
+                 {.what = "there is not enough memory",
+                  .why = "the system has refused more",
+                  .hint = "use more ranks, shorter segments (training.segment) or a smaller model; "
+                          "`longscan train --dry-run` tells what a run needs",
+                  .where = "memory"});
+  } catch (const std::exception& error) {
+    return Error(ErrorKind::internal, {.what = error.what()});
+  }
+}
 
 std::vector<std::string> gather_texts(Communicator& world, const std::string& mine) {
   const auto ranks = static_cast<std::size_t>(world.size());

@@ -1,7 +1,7 @@
 // Ranks that must agree: on what they run, on whether to stop, and on having failed.
 //
 // A rank that goes its own way leaves the others waiting in a collective; here every rank learns of
-// it and throws the same error instead. Everything here is collective.
+// it and throws the same error instead. Everything here but the last is collective.
 #pragma once
 
 #include <functional>
@@ -36,5 +36,9 @@ void on_all_ranks(Communicator& world, const std::function<void()>& body);
 
 /// The texts of all ranks in the order of ranks, on every rank.
 std::vector<std::string> gather_texts(Communicator& world, const std::string& mine);
+
+/// The exception that is being handled, as an Error: internal where it is another one, with advice
+/// where memory has run out. To be called in a catch clause.
+Error error_under_way();
 
 }  // namespace longscan

@@ -8,7 +8,6 @@
 #include "io/fasta.h"
 #include "io/sha256.h"
 #include "io/text.h"
-#include "io/token_store.h"
 #include "kernels/error.h"
 
 namespace longscan {
@@ -165,13 +164,7 @@ PackReport pack(const PackOptions& options) {
   }
   report.content_hash = writer.finish(report.reading);
 
-  const TokenStore store(options.output);
-  for (const Split split : kSplits) {
-    report.parts[static_cast<std::size_t>(split)] = {
-        .records = store.records(split),
-        .tokens = store.tokens(split),
-        .unigram_perplexity = unigram_perplexity(store, split)};
-  }
+  report.parts = summarize(TokenStore(options.output));
   return report;
 }
 

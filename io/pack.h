@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "io/read_report.h"
-#include "io/split.h"
+#include "io/token_store.h"
 
 namespace longscan {
 
@@ -33,14 +33,8 @@ struct PackOptions {
 };
 
 struct PackReport {
-  struct Part {
-    std::int64_t records = 0;
-    std::int64_t tokens = 0;        ///< end tokens included
-    double unigram_perplexity = 0;  ///< see unigram_perplexity; NaN for an empty part
-  };
-
-  ReadReport reading;         ///< what was met, changed and left out
-  std::array<Part, 3> parts;  ///< in the order of kSplits
+  ReadReport reading;                 ///< what was met, changed and left out
+  std::array<SplitSummary, 3> parts;  ///< in the order of kSplits
   std::string vocabulary;
   std::string content_hash;
 };

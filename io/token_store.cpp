@@ -208,17 +208,36 @@ std::int64_t TokenStore::record_of(Split split, std::int64_t token) const {
   });
 }
 
-double unigram_perplexity(const TokenStore& store, Split split) {
+std::vector<double> unigram_losses(const TokenStore& store) {
   const std::vector<std::int64_t> train = store.histogram(Split::train);
-  const std::vector<std::int64_t> counts = store.histogram(split);
-  if (store.tokens(split) == 0) return std::numeric_limits<double>::quiet_NaN();
   const auto total = static_cast<double>(store.tokens(Split::train) + store.vocabulary().size());
+  std::vector<double> losses;
+  for (const std::int64_t count : train) {
+    losses.push_back(-std::log(static_cast<double>(count + 1) / total));
+  }
+  return losses;
+}
+
+double unigram_perplexity(const TokenStore& store, Split split) {
+  if (store.tokens(split) == 0) return std::numeric_limits<double>::quiet_NaN();
+  const std::vector<double> losses = unigram_losses(store);
+  const std::vector<std::int64_t> counts = store.histogram(split);
   double cross_entropy = 0;
   for (std::size_t token = 0; token < counts.size(); ++token) {
-    const double probability = static_cast<double>(train[token] + 1) / total;
-    cross_entropy -= static_cast<double>(counts[token]) * std::log(probability);
+    cross_entropy += static_cast<double>(counts[token]) * losses[token];
   }
   return std::exp(cross_entropy / static_cast<double>(store.tokens(split)));
+}
+
+std::array<SplitSummary, 3> summarize(const TokenStore& store) {
+  std::array<SplitSummary, 3> summaries;
+  for (const Split split : kSplits) {
+    summaries[static_cast<std::size_t>(split)] = {
+        .records = store.records(split),
+        .tokens = store.tokens(split),
+        .unigram_perplexity = unigram_perplexity(store, split)};
+  }
+  return summaries;
 }
 
 }  // namespace longscan

@@ -9,6 +9,8 @@
 //   identifiers     u8[bytes]            UTF-8 text, a line a record
 //   titles          u8[bytes]            likewise
 //   content_hash    (attribute)          SHA-256 over tokens (as u16) and record_offsets
+//
+// HDF5 is told once for the whole process to do no work at its exit; see io/checkpoint.h.
 #pragma once
 
 #include <array>
@@ -98,8 +100,21 @@ class TokenStoreWriter {
   std::unique_ptr<Contents> contents_;
 };
 
-/// Perplexity of a split for a model that knows no context: exp of the cross-entropy of the split's
-/// tokens under the histogram of `train`, with one added to each count. NaN for an empty split.
+/// [vocabulary size]: what a model that knows no context loses at each token, in nats: −log of its
+/// share of the histogram of `train`, with one added to each count.
+std::vector<double> unigram_losses(const TokenStore& store);
+
+/// Perplexity of such a model on a split. NaN for an empty one.
 double unigram_perplexity(const TokenStore& store, Split split);
+
+/// A split in numbers.
+struct SplitSummary {
+  std::int64_t records = 0;
+  std::int64_t tokens = 0;        ///< end tokens included
+  double unigram_perplexity = 0;  ///< NaN for an empty split
+};
+
+/// In the order of kSplits.
+std::array<SplitSummary, 3> summarize(const TokenStore& store);
 
 }  // namespace longscan

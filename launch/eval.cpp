@@ -44,7 +44,7 @@ void Evaluate::declare(CLI::App& app) {
       ->check(CLI::Range(0, 1 << 20))
       ->capture_default_str();
   app.add_option("--threads", threads_, "threads a rank; 0: its share of the cores")
-      ->check(CLI::NonNegativeNumber)
+      ->check(CLI::Range(0, kMostThreads))
       ->capture_default_str();
 }
 
@@ -54,8 +54,11 @@ void Evaluate::run(Session& session) const {
   std::optional<TokenStore> store;
   on_all_ranks(session.world(), [&] {
     store = open_store(data_.empty() ? checkpoint.configuration.data().store() : data_);
-    require_fits(checkpoint, *store, split);
   });
+  // The checkpoint is what rank 0 has read of it; the store every rank opens for itself.
+  const Claim data{"the data", fmt::format("{:.12}", store->content_hash())};
+  require_agreement(session.world(), {&data, 1});
+  require_fits(checkpoint, *store, split);
   Mesh mesh(session.world(), static_cast<int>(sequence_));
   Device device = Device::cpu(session.threads(threads_));
   const Parameters parameters = load_model(session, checkpoint, device);
@@ -70,7 +73,7 @@ void Evaluate::run(Session& session) const {
               grouped(static_cast<std::int64_t>(evaluation.totals.tokens)));
   session.say("{:<24}{:>12.4f}", "loss", evaluation.loss());
   session.say("{:<24}{:>12.4f}", "perplexity", evaluation.perplexity());
-  session.say("{:<24}{:>12.4f}", "unigram baseline", unigram_perplexity(*store, split));
+  session.say("{:<24}{:>12.4f}", "unigram baseline", evaluation.unigram_perplexity());
   session.say("{:<24}{:>10.2f} %", "accuracy", 100 * evaluation.accuracy());
   if (checkpoint.vocabulary.name() == "bytes") {
     session.say("{:<24}{:>12.4f}", "bits per byte", evaluation.bits_per_letter());

@@ -12,10 +12,12 @@ namespace longscan {
 /// Sums over all ranks.
 struct Evaluation {
   LossTotals totals;
-  double letters = 0;  ///< targets that are no special tokens
+  double letters = 0;       ///< targets that are no special tokens
+  double unigram_loss = 0;  ///< nats of the same targets where only letter frequencies are known
 
   double loss() const { return totals.loss / totals.tokens; }  ///< nats a token
   double perplexity() const;
+  double unigram_perplexity() const;
   double accuracy() const { return totals.correct / totals.tokens; }
   /// Of the whole text, its end tokens' share spread over its letters.
   double bits_per_letter() const;

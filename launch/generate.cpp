@@ -33,7 +33,6 @@ std::vector<std::int32_t> prompt_tokens(const OpenedCheckpoint& checkpoint,
                                      .why = fmt::format("the vocabulary '{}' has the letters {}",
                                                         checkpoint.vocabulary.name(),
                                                         checkpoint.vocabulary.letters()),
-                                     .hint = "",
                                      .where = fmt::format("--prompt:1:{}", i + 1)});
     }
     tokens.push_back(token);
@@ -91,7 +90,7 @@ void Generate::declare(CLI::App& app) {
       ->capture_default_str();
   app.add_option("--out", output_, "write the samples to this file instead of printing them");
   app.add_option("--threads", threads_, "threads a rank; 0: its share of the cores")
-      ->check(CLI::NonNegativeNumber)
+      ->check(CLI::Range(0, kMostThreads))
       ->capture_default_str();
 }
 

@@ -22,7 +22,7 @@ void inspect_store(Session& session, const fs::path& path) {
               bytes_text(static_cast<double>(fs::file_size(path))));
   say_reading(session, store.report());
   session.say("");
-  say_contents(session, store);
+  say_contents(session, summarize(store), store.vocabulary(), store.content_hash());
 }
 
 /// `header` is that of the file, which was verified for it.

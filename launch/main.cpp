@@ -1,14 +1,11 @@
 // The program `longscan`: starts MPI, runs a verb on all ranks, and tells errors in one place.
 #include <cstdio>
-#include <exception>
-#include <new>
 
 #include "dist/agreement.h"
 #include "dist/mpi_communicator.h"
 #include "kernels/error.h"
 #include "launch/command_line.h"
 #include "launch/session.h"
-#include "launch/signals.h"
 
 namespace longscan {
 namespace {
@@ -27,31 +24,14 @@ void run_verb(Communicator& world, int argument_count, char** arguments) {
   on_all_ranks(world, [&] { answer = command_line.parse(argument_count, arguments); });
   // Training compares what comes of the command line: ranks may be given different threads.
   const std::string verb = command_line.verb();
-  const std::array<Claim, 2> claims{
-      Claim{"the verb", verb},
+  const std::array<Claim, 3> claims{
+      Claim{"the verb", verb}, Claim{"asking for help", answer.empty() ? "no" : "yes"},
       Claim{"the command line", verb == "train" ? "" : words_of(argument_count, arguments)}};
   require_agreement(world, claims);
   if (answer.empty()) {
     command_line.run(session);
   } else {
     session.say("{}", answer);
-  }
-}
-
-Error error_under_way() {
-  try {
-    throw;
-  } catch (const Error& error) {
-    return error;
-  } catch (const std::bad_alloc&) {
-    return Error(ErrorKind::internal,
-                 {.what = "there is not enough memory",
-                  .why = "the system has refused more",
-                  .hint = "use more ranks, shorter segments (training.segment) or a smaller model; "
-                          "`longscan train --dry-run` tells what a run needs",
-                  .where = "longscan"});
-  } catch (const std::exception& error) {
-    return Error(ErrorKind::internal, {.what = error.what()});
   }
 }
 
@@ -83,7 +63,6 @@ int run_program(int argument_count, char** arguments) {
 }  // namespace longscan
 
 int main(int argument_count, char** arguments) {
-  longscan::note_signals();
   try {
     return longscan::run_program(argument_count, arguments);
   } catch (const longscan::Error& error) {

@@ -1,7 +1,6 @@
 // `longscan pack`: what was read, what was changed or left out, and what came of it.
 #include "io/pack.h"
 
-#include "io/token_store.h"
 #include "kernels/error.h"
 #include "launch/saved_run.h"
 #include "launch/token_store_report.h"
@@ -36,15 +35,14 @@ void Pack::run(Session& session) const {
   options.unknown = unknown_ == "map" ? Unknown::map : Unknown::error;
   on_leader(session, [&] {
     if (!overwrite_ && std::filesystem::exists(options.output)) {
-      throw Error(ErrorKind::usage, {.what = "the file exists already",
-                                     .why = "",
-                                     .hint = "--overwrite replaces it",
-                                     .where = output_});
+      throw Error(
+          ErrorKind::usage,
+          {.what = "the file exists already", .hint = "--overwrite replaces it", .where = output_});
     }
     const PackReport report = pack(options);
     say_reading(session, report.reading);
     session.say("");
-    say_contents(session, TokenStore(options.output));
+    say_contents(session, report.parts, Vocabulary::named(report.vocabulary), report.content_hash);
     session.say("\nwrote {}", output_);
   });
 }

@@ -3,7 +3,8 @@
 
 namespace longscan {
 
-/// From now on these signals are noted instead of ending the program. A second SIGINT ends it.
+/// From now on these signals are noted instead of ending the program, which therefore has to ask
+/// for them. A second SIGINT ends it.
 void note_signals();
 
 /// The name of the last signal noted, as in "SIGUSR1"; a null pointer when there was none.

@@ -63,6 +63,16 @@ void ProgressMeter::add(const StepReport& report) {
   ++added_;
 }
 
+void ProgressMeter::pause(double communication_seconds) {
+  pause_begin_ = Clock::now();
+  communication_pause_begin_ = communication_seconds;
+}
+
+void ProgressMeter::go_on(double communication_seconds) {
+  begin_ += Clock::now() - pause_begin_;
+  communication_begin_ += communication_seconds - communication_pause_begin_;
+}
+
 Progress ProgressMeter::progress(std::int64_t step, double communication_seconds) const {
   const double seconds = std::chrono::duration<double>(Clock::now() - begin_).count();
   const double tokens_per_second = totals_.tokens / seconds;

@@ -29,7 +29,7 @@ struct Progress {
   double seconds_left = 0;
 };
 
-/// Sums up steps until it is reset.
+/// Sums up steps until it is reset. What is done between them, while it pauses, does not count.
 class ProgressMeter {
  public:
   /// flops_per_token: those of the model, forward and backward. peak: FLOP/s of all ranks.
@@ -39,9 +39,10 @@ class ProgressMeter {
   /// Begins an interval. `communication_seconds`: time in collectives so far.
   void reset(double communication_seconds);
   void add(const StepReport& report);
+  void pause(double communication_seconds);
+  void go_on(double communication_seconds);
   /// `step`: steps done so far. At least one was added.
   Progress progress(std::int64_t step, double communication_seconds) const;
-  std::int64_t steps_added() const { return added_; }
 
  private:
   using Clock = std::chrono::steady_clock;
@@ -51,6 +52,8 @@ class ProgressMeter {
   double peak_;
   Clock::time_point begin_;
   double communication_begin_ = 0;
+  Clock::time_point pause_begin_;
+  double communication_pause_begin_ = 0;
   std::int64_t added_ = 0;
   LossTotals totals_;
   StepReport last_;

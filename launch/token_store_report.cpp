@@ -1,8 +1,6 @@
 // Counts that are zero are left out: what is said is worth reading.
 #include "launch/token_store_report.h"
 
-#include <cmath>
-
 namespace longscan {
 
 void say_reading(Session& session, const ReadReport& report) {
@@ -27,19 +25,19 @@ void say_reading(Session& session, const ReadReport& report) {
   for (const std::string& notice : report.notices) session.say("  {}", notice);
 }
 
-void say_contents(Session& session, const TokenStore& store) {
+void say_contents(Session& session, std::span<const SplitSummary> splits,
+                  const Vocabulary& vocabulary, const std::string& content_hash) {
   session.say("{:<12}{:>12}{:>16}{:>22}", "split", "records", "tokens", "unigram perplexity");
   for (const Split split : kSplits) {
-    const double perplexity = unigram_perplexity(store, split);
-    session.say("{:<12}{:>12}{:>16}{:>22}", name_of(split), grouped(store.records(split)),
-                grouped(store.tokens(split)),
-                std::isnan(perplexity) ? "-" : fmt::format("{:.4f}", perplexity));
+    const SplitSummary& summary = splits[static_cast<std::size_t>(split)];
+    session.say("{:<12}{:>12}{:>16}{:>22}", name_of(split), grouped(summary.records),
+                grouped(summary.tokens),
+                summary.tokens == 0 ? "-" : fmt::format("{:.4f}", summary.unigram_perplexity));
   }
   session.say("vocabulary  {} ({} tokens: {} letters, pad {}, begin {}, end {}, mask {})",
-              store.vocabulary().name(), store.vocabulary().size(),
-              store.vocabulary().letters().size(), store.vocabulary().pad(),
-              store.vocabulary().begin(), store.vocabulary().end(), store.vocabulary().mask());
-  session.say("content     {}", store.content_hash());
+              vocabulary.name(), vocabulary.size(), vocabulary.letters().size(), vocabulary.pad(),
+              vocabulary.begin(), vocabulary.end(), vocabulary.mask());
+  session.say("content     {}", content_hash);
 }
 
 }  // namespace longscan

@@ -1,6 +1,9 @@
 // What `pack` and `inspect` say about a corpus.
 #pragma once
 
+#include <span>
+#include <string>
+
 #include "io/read_report.h"
 #include "io/token_store.h"
 #include "launch/session.h"
@@ -10,7 +13,8 @@ namespace longscan {
 /// What the reader met: its counts (those that are not zero) and notices.
 void say_reading(Session& session, const ReadReport& report);
 
-/// Splits, tokens, records, unigram perplexity, vocabulary.
-void say_contents(Session& session, const TokenStore& store);
+/// The splits (in the order of kSplits), the vocabulary, the hash of both.
+void say_contents(Session& session, std::span<const SplitSummary> splits,
+                  const Vocabulary& vocabulary, const std::string& content_hash);
 
 }  // namespace longscan

@@ -58,38 +58,39 @@ void say_costs(Session& session, const config::Config& configuration, const Mode
               grouped(exchange.states), grouped(exchange.gradients));
 
   const Loader loader(store, training_options(configuration));
-  const std::int64_t windows_a_step =
-      configuration.data().batch() * configuration.optimizer().accumulation();
+  // Not as integers: their product may be any number.
+  const double steps_an_epoch = static_cast<double>(loader.windows()) /
+                                static_cast<double>(configuration.data().batch()) /
+                                static_cast<double>(configuration.optimizer().accumulation());
   const std::int64_t steps = configuration.training().max_steps();
   session.say("{} of {} tokens in {}; {:.2f} steps an epoch, {} are {:.2f} epochs",
               counted(loader.windows(), "window"), grouped(loader.options().window),
-              store.path().string(),
-              static_cast<double>(loader.windows()) / static_cast<double>(windows_a_step),
-              counted(steps, "step"),
-              static_cast<double>(steps * windows_a_step) / static_cast<double>(loader.windows()));
+              store.path().string(), steps_an_epoch, counted(steps, "step"),
+              static_cast<double>(steps) / steps_an_epoch);
 }
 
 }  // namespace
 
 void Train::declare(CLI::App& app) {
   flags_ = {
-      {"--data", "data.store", "the token store that `longscan pack` wrote", ""},
-      {"--run", "training.folder", "the run's folder: checkpoints, metrics, configuration", ""},
-      {"--max-steps", "training.max_steps", "optimizer steps of the whole run", ""},
-      {"--save-every", "training.save_every", "steps between checkpoints; 0: at the end", ""},
-      {"--keep-last", "training.keep_last", "checkpoints to keep; 0: all", ""},
-      {"--eval-every", "training.eval_every", "steps between evaluations; 0: at the end", ""},
-      {"--log-every", "training.log_every", "steps between log lines; 0: at the end", ""},
-      {"--seed", "training.seed", "of initial weights, order of windows, dropout", ""},
-      {"--threads", "parallel.threads", "threads a rank; 0: its share of the cores", ""},
-      {"--sequence", "parallel.sequence", "ranks that share a line; 0: all", ""},
+      {"--data", "data.store", "the token store that `longscan pack` wrote"},
+      {"--run", "training.folder", "the run's folder: checkpoints, metrics, configuration"},
+      {"--max-steps", "training.max_steps", "optimizer steps of the whole run"},
+      {"--save-every", "training.save_every", "steps between checkpoints; 0: at the end"},
+      {"--keep-last", "training.keep_last", "checkpoints to keep; 0: all"},
+      {"--eval-every", "training.eval_every", "steps between evaluations; 0: at the end"},
+      {"--log-every", "training.log_every", "steps between log lines; 0: at the end"},
+      {"--seed", "training.seed", "of initial weights, order of windows, dropout"},
+      {"--threads", "parallel.threads", "threads a rank; 0: its share of the cores"},
+      {"--sequence", "parallel.sequence", "ranks that share a line; 0: all"},
   };
   app.add_option("--config", config_, "configuration in Protobuf text format");
   app.add_option("--set", set_, "KEY=VALUE on top of the configuration, as in model.width=512")
       ->allow_extra_args(false)
       ->take_all();
   for (KeyFlag& flag : flags_) {
-    app.add_option(flag.flag, flag.value, fmt::format("{} ({})", flag.help, flag.key));
+    flag.option =
+        app.add_option(flag.flag, flag.value, fmt::format("{} ({})", flag.help, flag.key));
   }
   app.add_option("--resume", resume_,
                  "auto: go on from the latest checkpoint of the run's folder; none: begin anew; or "
@@ -102,7 +103,7 @@ void Train::declare(CLI::App& app) {
 std::vector<std::string> Train::assignments() const {
   std::vector<std::string> assignments = set_;
   for (const KeyFlag& flag : flags_) {
-    if (!flag.value.empty()) assignments.push_back(fmt::format("{}={}", flag.key, flag.value));
+    if (flag.option->count() > 0) assignments.push_back(fmt::format("{}={}", flag.key, flag.value));
   }
   return assignments;
 }

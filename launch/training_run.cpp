@@ -38,6 +38,7 @@ void TrainingRun::run() {
     evaluate_now();
     return;
   }
+  note_signals();  // which each step asks for
   const config::Training& training = configuration_.training();
   meter_.reset(communication_seconds());
   while (!is_done()) {
@@ -45,9 +46,11 @@ void TrainingRun::run() {
     // Some ranks may have got a signal during this step and others not yet.
     const bool stops = any_rank(session_.world(), noted_signal() != nullptr);
     if (is_due(training.log_every()) || stops) log();
+    meter_.pause(communication_seconds());
     if (is_due(training.eval_every())) evaluate_now();
     write_metrics();
     if (is_due(training.save_every()) || stops) save();
+    meter_.go_on(communication_seconds());
     if (!stops || is_done()) continue;
     const char* signal = noted_signal();
     throw Error(ErrorKind::stopped,
@@ -66,9 +69,7 @@ void TrainingRun::begin() {
     trainer_.resume_at(start_.header.step, windows / configuration_.data().batch());
     tokens_seen_ = start_.header.tokens_seen;
   }
-  if (store_.tokens(Split::validation) > 0) {
-    baseline_ = unigram_perplexity(store_, Split::validation);
-  } else {
+  if (store_.tokens(Split::validation) == 0) {
     session_.say("the token store has no validation split: nothing is evaluated");
   }
   if (is_done()) return;
@@ -137,12 +138,13 @@ void TrainingRun::evaluate_now() {
   session_.say(
       "validation at step {}: loss {:.4f}  perplexity {:.3f} (unigram baseline {:.3f})  accuracy "
       "{:.2f} %",
-      trainer_.steps(), evaluation.loss(), evaluation.perplexity(), baseline_,
+      trainer_.steps(), evaluation.loss(), evaluation.perplexity(), evaluation.unigram_perplexity(),
       100 * evaluation.accuracy());
-  const std::vector<Metric> found = {{"validation_loss", evaluation.loss()},
-                                     {"validation_perplexity", evaluation.perplexity()},
-                                     {"validation_accuracy", evaluation.accuracy()},
-                                     {"validation_unigram_perplexity", baseline_}};
+  const std::vector<Metric> found = {
+      {"validation_loss", evaluation.loss()},
+      {"validation_perplexity", evaluation.perplexity()},
+      {"validation_accuracy", evaluation.accuracy()},
+      {"validation_unigram_perplexity", evaluation.unigram_perplexity()}};
   metrics_.insert(metrics_.end(), found.begin(), found.end());
 }
 

@@ -50,7 +50,6 @@ class TrainingRun {
   ProgressMeter meter_;
   std::optional<MetricsWriter> writer_;  ///< on rank 0
   std::vector<Metric> metrics_;          ///< of this step, to be written
-  double baseline_ = 0;                  ///< unigram perplexity of the validation split
   std::int64_t tokens_seen_ = 0;
 };
 

@@ -13,6 +13,9 @@
 
 namespace longscan {
 
+/// The most that --threads takes, as the rule of parallel.threads has it.
+constexpr int kMostThreads = 1 << 20;
+
 /// Reads FASTA or text into a token store.
 class Pack {
  public:
@@ -41,7 +44,8 @@ class Train {
     const char* flag;
     const char* key;
     const char* help;
-    std::string value;
+    std::string value = {};
+    const CLI::Option* option = nullptr;
   };
   std::vector<KeyFlag> flags_;
   std::string config_;

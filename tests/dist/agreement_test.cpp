@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <new>
 #include <stdexcept>
 
 #include "dist/thread_communicator.h"
@@ -129,6 +130,17 @@ TEST(GatherTexts, keeps_lengths_and_order) {
     EXPECT_THAT(gather_texts(world, mine), testing::ElementsAre("", "aa", "aaaa"));
     EXPECT_THAT(gather_texts(world, ""), testing::ElementsAre("", "", ""));
   });
+}
+
+TEST(Agreement, a_rank_without_memory_is_told_what_helps) {
+  const auto [message, kind] = error_on_all(3, [&](Communicator& world) {
+    on_all_ranks(world, [&] {
+      if (world.rank() == 1) throw std::bad_alloc();
+    });
+  });
+  EXPECT_EQ(kind, ErrorKind::internal);
+  EXPECT_THAT(message, AllOf(HasSubstr("on rank 1: there is not enough memory"),
+                             HasSubstr("use more ranks, shorter segments")));
 }
 
 }  // namespace

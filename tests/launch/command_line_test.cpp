@@ -50,6 +50,16 @@ TEST_F(CommandLineTest, needs_what_a_verb_needs) {
   expect_refused(longscan("eval"), 64, "--checkpoint is required");
 }
 
+TEST_F(CommandLineTest, refuses_values_that_are_empty_or_too_large) {
+  make_corpus();
+  const std::string train = "train --config small.textproto --dry-run ";
+  expect_refused(longscan(train + "--seed ''"), 64, "training.seed=");
+  expect_refused(longscan(train + "--data ''"), 64, "name a token store with --data");
+  expect_refused(longscan(train + "--threads 4294967297"), 64, "parallel.threads");
+  expect_refused(longscan("eval --checkpoint run --threads 4294967297"), 64, "--threads");
+  expect_refused(longscan("generate --checkpoint run --threads 4294967297"), 64, "--threads");
+}
+
 TEST_F(CommandLineTest, names_the_place_in_a_configuration) {
   write_text(folder_ / "wrong.textproto", "data { window: 64 }\nmodel { widht: 3 }\n");
   expect_refused(longscan("train --config wrong.textproto"), 64, "wrong.textproto:2:9: ");
@@ -99,6 +109,7 @@ TEST_F(CommandLineTest, names_the_rank_that_differs) {
                  "rank 2 differs in the verb");
   expect_refused(among_three(train, train + " --sed 3"), 64, "on rank 2: '--sed' is not known");
   expect_refused(among_three(train, train + " --dry-run"), 64, "rank 2 differs in --dry-run");
+  expect_refused(among_three(train, train + " --help"), 64, "rank 2 differs in asking for help");
   EXPECT_FALSE(std::filesystem::exists(folder_ / "run"));
 }
 
@@ -116,6 +127,21 @@ TEST_F(CommandLineTest, names_the_rank_with_other_data) {
   const std::string train = program() + " train --config small.textproto";
   expect_refused(shell(mpirun() + " -n 1 " + train + " : -n 1 -wdir other " + train), 64,
                  "rank 1 differs in the data");
+
+  succeed("train --config small.textproto --run run");
+  const std::string eval = program() + " eval --checkpoint run --data store.h5";
+  expect_refused(shell(mpirun() + " -n 1 " + eval + " : -n 1 -wdir other " + eval), 64,
+                 "rank 1 differs in the data");
+}
+
+TEST_F(CommandLineTest, a_verb_that_saves_nothing_ends_when_it_is_told_to) {
+  make_corpus();
+  succeed("train --config small.textproto --run run");
+  // 124: TERM has ended it; 137: only KILL has.
+  EXPECT_EQ(shell("timeout --kill-after=20 2 " + program() +
+                  " generate --checkpoint run -n 1000000000 --out samples.fasta")
+                .code,
+            124);
 }
 
 TEST_F(CommandLineTest, a_rank_that_fails_alone_ends_the_job) {

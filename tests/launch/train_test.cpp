@@ -1,7 +1,9 @@
 // `longscan train`, `eval`, `generate` and `inspect` on the way that everything goes well.
 #include <cmath>
+#include <numeric>
 
 #include "io/configuration.h"
+#include "io/token_store.h"
 #include "tests/support/program.h"
 
 namespace longscan::test {
@@ -72,6 +74,38 @@ TEST_F(TrainTest, evaluates_as_often_as_told_on_groups_that_have_nothing_to_do) 
               metric(folder_ / "one", "validation_loss"), 1e-4);
 }
 
+TEST_F(TrainTest, the_baseline_is_that_of_the_windows_evaluated) {
+  const TokenStore store(folder_ / "store.h5");
+  const std::vector<std::int64_t> counts = store.histogram(Split::train);
+  const auto total = static_cast<double>(store.tokens(Split::train) + store.vocabulary().size());
+  double loss = 0;
+  for (const std::int32_t target : store.read(Split::validation, 0, 200)) {
+    loss -= std::log(static_cast<double>(counts[static_cast<std::size_t>(target)] + 1) / total);
+  }
+  const double baseline = std::exp(loss / 200);
+  EXPECT_GT(std::abs(baseline - unigram_perplexity(store, Split::validation)), 1e-2);
+
+  succeed(2, "train --config small.textproto --run run --set training.eval_windows=2");
+  EXPECT_NEAR(metric(folder_ / "run", "validation_unigram_perplexity").at(0), baseline, 1e-9);
+  const std::string told = succeed(3, "eval --checkpoint run --windows 2 --sequence 1");
+  EXPECT_NEAR(number_behind(told, "unigram baseline"), baseline, 1e-4);
+  EXPECT_NEAR(number_behind(succeed("eval --checkpoint run"), "unigram baseline"),
+              unigram_perplexity(store, Split::validation), 1e-4);
+}
+
+TEST_F(TrainTest, the_time_of_evaluations_and_checkpoints_is_not_that_of_steps) {
+  // An evaluation of some thirty windows after each step of one.
+  succeed("pack proteins.fasta --out most.h5 --validation-fraction 0.9");
+  succeed(
+      "train --config small.textproto --data most.h5 --run run --max-steps 30 --eval-every 1 "
+      "--save-every 1 --set data.batch=1");
+  const std::vector<double> milliseconds = metric(folder_ / "run", "milliseconds_per_step");
+  const std::vector<double> wall_time = metric(folder_ / "run", "wall_time");
+  ASSERT_THAT(milliseconds, SizeIs(30));
+  const double of_steps = std::accumulate(milliseconds.begin() + 1, milliseconds.end(), 0.0) / 1e3;
+  EXPECT_LT(of_steps, 0.6 * (wall_time.back() - wall_time.front()));
+}
+
 TEST_F(TrainTest, accumulates_lines_into_one_step) {
   succeed("train --config small.textproto --run whole --set data.batch=4");
   succeed(2,
@@ -99,6 +133,10 @@ TEST_F(TrainTest, a_dry_run_tells_costs_and_writes_nothing) {
                           HasSubstr("steps an epoch"), HasSubstr("of gradients")));
   EXPECT_THAT(succeed("train --config small.textproto --run run --dry-run"),
               HasSubstr("in a step: 0 of states, 0 of gradients"));
+  // 2^62 steps of three windows are no 64-bit number of windows.
+  const std::string endless =
+      succeed("train --config small.textproto --dry-run --max-steps 4611686018427387904");
+  EXPECT_GT(number_behind(endless, " steps are "), 1e16) << endless;
 }
 
 TEST_F(TrainTest, a_checkpoint_is_evaluated_on_any_ranks) {
