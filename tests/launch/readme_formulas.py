@@ -26,9 +26,11 @@ def main(checkpoint_path, store_path):
         configuration = configuration.decode()
     with h5py.File(store_path) as file:
         stream = file["validation/tokens"][()].astype(int)
+        record_starts = set(file["validation/record_offsets"][()].tolist())
     width, heads = int(key(configuration, "width")), int(key(configuration, "heads"))
     layers, window = int(key(configuration, "layers")), int(key(configuration, "window"))
     positions, mlp = key(configuration, "positions"), key(configuration, "mlp")
+    isolate = key(configuration, "isolate_records") == "true"
     rms = key(configuration, "norm") == "rms_norm"
     begin = p["embedding.weight"].shape[0] - 3  # pad, begin, end, mask stand last
 
@@ -92,12 +94,13 @@ def main(checkpoint_path, store_path):
         return normalizer - logits[np.arange(len(targets)), targets]
 
     losses = []
-    for w in range(WINDOWS):
-        targets = stream[w * window:(w + 1) * window]
-        if len(targets) == 0:
-            break
-        before = begin if w == 0 else stream[w * window - 1]
-        losses.append(loss(np.concatenate([[before], targets[:-1]]), targets))
+    for first in range(0, min(WINDOWS * window, len(stream)), window):
+        last = min(first + window, len(stream))
+        inner = sorted(r for r in record_starts if first < r < last) if isolate else []
+        for start, end in zip([first] + inner, inner + [last]):
+            fresh = start == 0 or (isolate and start in record_starts)
+            before = begin if fresh else stream[start - 1]
+            losses.append(loss(np.concatenate([[before], stream[start:end - 1]]), stream[start:end]))
     print(f"{np.concatenate(losses).mean():.6f}")
 
 

@@ -1,9 +1,13 @@
-// The README says enough to compute a checkpoint's loss: its formulas, in numpy, give what
-// `longscan eval` gives.
+// What the README shows in Python works: its reader opens a checkpoint, and its formulas, in numpy,
+// give the loss that `longscan eval` gives.
+#include <sstream>
+
 #include "tests/support/program.h"
 
 namespace longscan::test {
 namespace {
+
+using testing::HasSubstr;
 
 class ReadmeTest : public ProgramTest {
  protected:
@@ -17,6 +21,32 @@ class ReadmeTest : public ProgramTest {
   }
 };
 
+TEST_F(ReadmeTest, ItsReaderPrintsTheParametersOfARun) {
+  make_corpus();
+  succeed("train --config small.textproto --run runs/mine --save-every 5");
+  const std::string readme = contents_of(LONGSCAN_SOURCE_DIR "/README.md");
+  const std::string fence = "```python\n";
+  const std::size_t begin = readme.find(fence);
+  ASSERT_NE(begin, std::string::npos) << "the README shows no Python";
+  const std::size_t end = readme.find("```", begin + fence.size());
+  write_text(folder_ / "reader.py",
+             readme.substr(begin + fence.size(), end - begin - fence.size()));
+  const Outcome outcome = shell(std::string(kPython) + "reader.py");
+  ASSERT_EQ(outcome.code, 0) << outcome.errors;
+  EXPECT_THAT(outcome.output, HasSubstr("step 12\n"));
+  const std::vector<StoredTensor> parameters =
+      list_parameters(folder_ / "runs/mine/step-00000012.h5");
+  for (const StoredTensor& stored : parameters) {
+    std::ostringstream line;
+    line << stored.name << " (";
+    for (std::size_t i = 0; i < stored.shape.size(); ++i) {
+      line << (i > 0 ? ", " : "") << stored.shape[i];
+    }
+    line << (stored.shape.size() == 1 ? ",) float32\n" : ") float32\n");
+    EXPECT_THAT(outcome.output, HasSubstr(line.str()));
+  }
+}
+
 TEST_F(ReadmeTest, FormulasGiveTheLossOfACheckpoint) {
   make_corpus();
   const std::string script =
@@ -26,7 +56,8 @@ TEST_F(ReadmeTest, FormulasGiveTheLossOfACheckpoint) {
        {"model.positions=rotary",
         "model.positions=sinusoidal --set model.mlp=swiglu --set model.norm=rms_norm",
         "model.positions=learned --set model.mlp=relu --set model.tied_embedding=false",
-        "model.positions=none --set model.heads=4"}) {
+        "model.positions=none --set model.heads=4",
+        "model.positions=learned --set data.isolate_records=true"}) {
     const std::string folder = "run" + std::to_string(++run);
     succeed("train --config small.textproto --run " + folder + " --set " + model);
     const std::string told = succeed("eval --checkpoint " + folder + " --windows 2");
