@@ -53,9 +53,10 @@ class World {
 
   /// The group that a split of `parent`, its `round`-th collective, makes of those who named
   /// `color`. Whoever comes first makes it.
-  Group& child(const Group& parent, std::int64_t round, int color, std::vector<int> members) {
+  Group& child(const Group& parent, std::int64_t round, int color,
+               const std::vector<int>& members) {
     const std::lock_guard lock(mutex_);
-    return groups_.try_emplace({&parent, round, color}, std::move(members)).first->second;
+    return groups_.try_emplace({&parent, round, color}, members).first->second;
   }
 
   void post(Group& group, std::int64_t number, int rank, Bytes part) {
@@ -161,7 +162,7 @@ class ThreadCommunicator final : public Communicator {
         members.push_back(group_.members[index]);
       }
     });
-    Group& child = world_.child(group_, number, color, std::move(members));
+    Group& child = world_.child(group_, number, color, members);
     return std::make_unique<ThreadCommunicator>(world_, child, rank_there);
   }
 

@@ -76,7 +76,7 @@ class FastaReader {
   std::vector<std::string> paths_;
   std::size_t next_path_ = 0;
   Unknown unknown_;
-  std::array<Kind, 256> kind_of_;
+  std::array<Kind, 256> kind_of_{};
   std::optional<ByteSource> source_;
   std::span<const char> unread_;
   Place place_;

@@ -245,7 +245,7 @@ void append(const Dataset& dataset, hid_t type, const void* data, std::int64_t c
   if (count == 0) return;
   const Guard guard;
   const std::int64_t begin = shape_of(dataset).at(0);
-  const hsize_t extent = static_cast<hsize_t>(begin + count);
+  const hsize_t extent = static_cast<hsize_t>(begin) + static_cast<hsize_t>(count);
   HDF5_CHECK(H5Dset_extent(dataset.id(), &extent));
   const Dataspace memory = line_of(count);
   const Dataspace range = range_of(dataset, begin, count);

@@ -24,7 +24,7 @@ void check(const LoaderOptions& options) {
 Loader::Loader(const TokenStore& store, const LoaderOptions& options, LoaderState state)
     : store_(store), options_(options), stream_tokens_(store.tokens(options.split)) {
   check(options);
-  const auto refuse = [&](std::string what, std::string why) {
+  const auto refuse = [&](const std::string& what, const std::string& why) {
     throw Error(ErrorKind::data, {.what = what, .why = why, .where = store.path().string()});
   };
   windows_ = (stream_tokens_ + options.window - 1) / options.window;

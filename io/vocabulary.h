@@ -45,7 +45,7 @@ class Vocabulary {
 
   std::string name_;
   std::string letters_;
-  std::array<std::int32_t, 256> token_of_;
+  std::array<std::int32_t, 256> token_of_{};
 };
 
 }  // namespace longscan

@@ -45,7 +45,7 @@ void map(Cpu& cpu, const Tensor& out, const Tensor& a, const Tensor& b, const Fu
 template <class T>
 void drop(T* out, const T* in, std::int64_t count, T scale, std::uint32_t threshold,
           const RandomKey& key, std::uint64_t first) {
-  RandomTile tile;
+  RandomTile tile;  // NOLINT(cppcoreguidelines-pro-type-member-init): filled before it is read
   while (count > 0) {
     tile.fill(key, first / 4);
     const auto skipped = static_cast<std::int64_t>(first % 4);

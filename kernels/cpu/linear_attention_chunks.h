@@ -18,11 +18,11 @@ constexpr std::int64_t kChunk = 64;
 
 /// A run of tokens of one document, at most kChunk of them.
 struct Chunk {
-  std::int64_t begin;
-  std::int64_t end;
-  bool starts_document;
-  std::int64_t
-      ahead;  ///< tokens from here to the walk's next chunk, 0 at its end: what to prefetch
+  std::int64_t begin = 0;
+  std::int64_t end = 0;
+  bool starts_document = false;
+  /// Tokens from here to the walk's next chunk, 0 at its end: what to prefetch.
+  std::int64_t ahead = 0;
   std::int64_t size() const { return end - begin; }
 };
 

@@ -57,18 +57,18 @@ template <class T>
 struct Workspace {
   HeadSizes sizes{};
   HeadState<T> state;
-  T* phi_query;
-  T* phi_key;
-  T* d_phi;
-  T* values;
-  T* rows;           // out or d_value before it is written
-  T* scaled;         // d_out / normalizer
-  T* weight;         // [kChunk]: -(d_out . out) / normalizer
-  T* scores;         // [kChunk, kChunk]
-  T* d_scores;       // [kChunk, kChunk]
-  T* key_columns;    // phi_key transposed, [features, kChunk]
-  T* value_columns;  // values transposed, [value_dim, kChunk]
-  T* state_columns;  // state.sum transposed, [value_dim, padded features]
+  T* phi_query = nullptr;
+  T* phi_key = nullptr;
+  T* d_phi = nullptr;
+  T* values = nullptr;
+  T* rows = nullptr;           // out or d_value before it is written
+  T* scaled = nullptr;         // d_out / normalizer
+  T* weight = nullptr;         // [kChunk]: -(d_out . out) / normalizer
+  T* scores = nullptr;         // [kChunk, kChunk]
+  T* d_scores = nullptr;       // [kChunk, kChunk]
+  T* key_columns = nullptr;    // phi_key transposed, [features, kChunk]
+  T* value_columns = nullptr;  // values transposed, [value_dim, kChunk]
+  T* state_columns = nullptr;  // state.sum transposed, [value_dim, padded features]
 
   static Workspace of(Cpu& cpu, int thread, const Sizes& line) {
     Workspace space;

@@ -181,7 +181,7 @@ TEST_F(TrainTest, texts_are_trained_on_as_bytes) {
   for (int i = 0; i < 60; ++i) text += "The quick brown fox jumps over the lazy dog. ";
   write_text(folder_ / "fox.txt", text);
   succeed("pack fox.txt --out fox.h5 --validation-fraction 0.2");
-  succeed("train --config small.textproto --data fox.h5 --run run --max-steps 200");
+  succeed("train --config small.textproto --data fox.h5 --run run --max-steps 300");
   EXPECT_THAT(succeed("eval --checkpoint run"), HasSubstr("bits per byte"));
   const std::string sample =
       succeed("generate --checkpoint run --prompt 'The quick' --temperature 0 --max-tokens 20");
