@@ -151,8 +151,7 @@ std::int64_t check_model(Communicator& group, std::int64_t tokens) {
   const std::int64_t bytes = group.traffic().bytes - before.bytes;
   const double waited = group.traffic().seconds - before.seconds;
   // A layer sends its state forward and its gradient backward; the borders of a segment are a byte.
-  const std::int64_t floats =
-      model.heads * model.features() * (model.head_dim() + 1) * model.layers * 2;
+  const std::int64_t floats = model.state_size(0) * model.layers * 2;
   const std::int64_t expected = floats * std::int64_t{sizeof(float)} + 1;
   const std::int64_t wrong = over_ranks(group, bytes == expected ? 0 : 1);
   print_on_first(group, "{:>9} {:>12} {:>12} {:>9.3f} {:>14.2f} {:>6}\n", tokens, bytes, expected,
@@ -181,7 +180,7 @@ std::int64_t measure(Communicator& group, const Options& options, const char* tr
   print_on_first(group,
                  "\nForward and backward of a model: {} layers, {} heads, {} features, value_dim "
                  "{}\n{:>9} {:>12} {:>12} {:>9} {:>14} {:>6}\n",
-                 model.layers, model.heads, model.features(), model.head_dim(), "tokens",
+                 model.layers, model.heads, model.state_shape(0).rows, model.head_dim(), "tokens",
                  "bytes a rank", "expected", "seconds", "% in exchanges", "wrong");
   for (const std::int64_t tokens : {std::int64_t{4096}, options.tokens}) {
     wrong += check_model(group, tokens);

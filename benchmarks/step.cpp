@@ -60,7 +60,7 @@ double flops_of(const Setting& setting) {
   const ModelOptions& model = setting.model;
   const double layer = 4.0 * model.width * model.width + 2.0 * model.width * model.hidden;
   const double weights = model.layers * layer + static_cast<double>(model.vocabulary * model.width);
-  const double attention = 12.0 * model.layers * model.state_size();
+  const double attention = 12.0 * static_cast<double>(model.layers * model.state_size(0));
   return (6 * weights + attention) * static_cast<double>(setting.tokens);
 }
 

@@ -36,15 +36,30 @@ std::int64_t activations_per_token(const ModelOptions& model) {
          std::max(attention_backward, mlp_backward);
 }
 
+/// Numbers of the states of all layers.
+std::int64_t state_numbers(const ModelOptions& model) {
+  std::int64_t numbers = 0;
+  for (std::int64_t layer = 0; layer < model.layers; ++layer) numbers += model.state_size(layer);
+  return numbers;
+}
+
+std::int64_t largest_state(const ModelOptions& model) {
+  std::int64_t largest = 0;
+  for (std::int64_t layer = 0; layer < model.layers; ++layer) {
+    largest = std::max(largest, model.state_size(layer));
+  }
+  return largest;
+}
+
 }  // namespace
 
 double flops_per_token(const ModelOptions& model) {
   const auto width = static_cast<double>(model.width);
-  const auto layers = static_cast<double>(model.layers);
   const double layer = 4 * width * width + width * static_cast<double>(up_columns(model)) +
                        width * static_cast<double>(model.hidden);
-  const double weights = layers * layer + width * static_cast<double>(model.vocabulary);
-  return 6 * weights + 12 * layers * static_cast<double>(model.state_size());
+  const double weights =
+      static_cast<double>(model.layers) * layer + width * static_cast<double>(model.vocabulary);
+  return 6 * weights + 12 * static_cast<double>(state_numbers(model));
 }
 
 Layout layout_of(const config::Config& configuration, std::int64_t sequence_ranks,
@@ -68,15 +83,16 @@ Layout layout_of(const config::Config& configuration, std::int64_t sequence_rank
 MemoryEstimate memory_of(const ModelOptions& model, const Layout& layout) {
   const std::int64_t number = size_of(model.dtype);
   const std::int64_t parameters = count_parameters(model) * number;
-  const std::int64_t state = model.state_size() * number;
   const std::int64_t gathered = layout.sequence_ranks > 1 ? layout.sequence_ranks : 0;
   constexpr std::int64_t kTokenBytes = 16;  // token, target, position
-  return {.parameters = parameters,
-          .gradients = parameters,
-          .moments = 2 * parameters,
-          .activations = layout.tokens_at_once * activations_per_token(model) * number,
-          .states = ((layout.segments + 2) * model.layers + gathered) * state,
-          .tokens = layout.segments * layout.tokens_at_once * kTokenBytes};
+  return {
+      .parameters = parameters,
+      .gradients = parameters,
+      .moments = 2 * parameters,
+      .activations = layout.tokens_at_once * activations_per_token(model) * number,
+      .states =
+          ((layout.segments + 2) * state_numbers(model) + gathered * largest_state(model)) * number,
+      .tokens = layout.segments * layout.tokens_at_once * kTokenBytes};
 }
 
 ExchangeEstimate exchange_of(const ModelOptions& model, const Layout& layout) {
@@ -84,8 +100,8 @@ ExchangeEstimate exchange_of(const ModelOptions& model, const Layout& layout) {
   const std::int64_t number = size_of(model.dtype);
   ExchangeEstimate bytes;
   if (layout.sequence_ranks > 1) {
-    bytes.states = layout.accumulation * model.layers * kDirections * layout.segments *
-                   model.state_size() * number;
+    bytes.states =
+        layout.accumulation * kDirections * layout.segments * state_numbers(model) * number;
   }
   if (layout.ranks > 1) bytes.gradients = count_parameters(model) * number;
   return bytes;

@@ -36,12 +36,12 @@ MlpKind mlp_of(config::Model::Mlp mlp) {
   return MlpKind::gelu;
 }
 
-FeatureMap feature_map_of(config::Attention::Kind kind) {
+AttentionKind attention_kind_of(config::Attention::Kind kind) {
   switch (kind) {
     case config::Attention::elu1:
-      return FeatureMap::elu1;
+      return AttentionKind::elu1;
   }
-  return FeatureMap::elu1;
+  return AttentionKind::elu1;
 }
 
 Schedule schedule_of(config::Optimizer::Schedule schedule) {
@@ -73,7 +73,7 @@ ModelOptions model_options(const config::Config& configuration, const Vocabulary
       .mlp = mlp_of(model.mlp()),
       .tied_embedding = model.tied_embedding(),
       .dropout = model.dropout(),
-      .feature_map = feature_map_of(model.attention().kind())};
+      .attention = {.kind = attention_kind_of(model.attention().kind())}};
 }
 
 OptimizerOptions optimizer_options(const config::Config& configuration) {

@@ -32,7 +32,7 @@ void rotate(Pass& pass, const Tensor& heads, bool inverse) {
 Tensor take_state(Pass& pass) {
   const ModelOptions& options = pass.options;
   return pass.arena.take(options.dtype,
-                         {options.heads, options.features(), options.head_dim() + 1});
+                         {options.heads, options.head_dim(), options.head_dim() + 1});
 }
 
 // Columns [begin, end) of the joint projection.
@@ -64,7 +64,7 @@ void start_exchange(Pass& pass, const Heads& heads, const StateLink& link) {
                                        .key = heads.key,
                                        .value = heads.value,
                                        .document_starts = pass.document_starts(),
-                                       .feature_map = pass.options.feature_map});
+                                       .feature_map = FeatureMap::elu1});
   }
   link.exchange.start(Direction::forward, link.borders, sum);
 }
@@ -94,7 +94,7 @@ void differentiate_attention(Pass& pass, const AttentionKept& kept, const Tensor
                                                .out = out,
                                                .normalizer = kept.normalizer,
                                                .document_starts = pass.document_starts(),
-                                               .feature_map = options.feature_map});
+                                               .feature_map = FeatureMap::elu1});
   }
   link.exchange.start(Direction::backward, link.borders, sum);
   pass.device.run(LinearAttentionBackwardQuery{.d_query = d_heads.query,
@@ -106,7 +106,7 @@ void differentiate_attention(Pass& pass, const AttentionKept& kept, const Tensor
                                                .value = heads.value,
                                                .state_before = link.before,
                                                .document_starts = pass.document_starts(),
-                                               .feature_map = options.feature_map});
+                                               .feature_map = FeatureMap::elu1});
   meanwhile();
   const Tensor after = take_state(pass);
   link.exchange.finish(after, link.d_carry, link.d_carry);
@@ -120,19 +120,18 @@ void differentiate_attention(Pass& pass, const AttentionKept& kept, const Tensor
                                                   .value = heads.value,
                                                   .state_after = after,
                                                   .document_starts = pass.document_starts(),
-                                                  .feature_map = options.feature_map});
+                                                  .feature_map = FeatureMap::elu1});
   rotate(pass, d_heads.query, true);
   rotate(pass, d_heads.key, true);
 }
 
-// out = in + dropout(attended output_weight^T + output_bias).
-Tensor add_to_stream(Pass& pass, const AttentionWeights& weights, const Tensor& attended,
-                     const Tensor& in, std::int64_t site) {
+// dropout(attended output_weight^T + output_bias).
+Tensor project_out(Pass& pass, const AttentionWeights& weights, const Tensor& attended,
+                   std::int64_t site) {
   const Tensor out = pass.take(pass.options.width);
   pass.device.run(Linear{
       .out = out, .in = attended, .weight = weights.output_weight, .bias = weights.output_bias});
   if (pass.dropout.rate > 0) pass.drop(out, out, site);
-  pass.device.run(Add{.out = out, .a = out, .b = in});
   return out;
 }
 
@@ -167,19 +166,20 @@ Tensor attention_forward(Pass& pass, const AttentionWeights& weights, AttentionK
                                   .value = heads.value,
                                   .state_before = link.before,
                                   .document_starts = pass.document_starts(),
-                                  .feature_map = options.feature_map});
-  return add_to_stream(pass, weights, kept.attended, in, site);
+                                  .feature_map = FeatureMap::elu1});
+  return project_out(pass, weights, kept.attended, site);
 }
 
 void attention_backward(Pass& pass, const AttentionWeights& weights,
                         const AttentionWeights& d_weights, const AttentionKept& kept,
-                        const Tensor& d_stream, const StateLink& link, std::int64_t site) {
+                        const Tensor& d_out, const Tensor& d_in, const StateLink& link,
+                        std::int64_t site) {
   const std::int64_t width = pass.options.width;
   const Arena::Mark mark = pass.arena.mark();
-  Tensor d_branch = d_stream;
+  Tensor d_branch = d_out;
   if (pass.dropout.rate > 0) {
     d_branch = pass.take(width);
-    pass.drop(d_branch, d_stream, site);
+    pass.drop(d_branch, d_out, site);
   }
   const Tensor d_attended = pass.take(width);
   pass.device.run(MatMul{.out = d_attended, .a = d_branch, .b = weights.output_weight});
@@ -196,7 +196,7 @@ void attention_backward(Pass& pass, const AttentionWeights& weights,
                                        .in = kept.norm.out});
   const Tensor d_norm = pass.take(width);
   pass.device.run(MatMul{.out = d_norm, .a = d_joint, .b = weights.query_key_value_weight});
-  norm_backward(pass, weights.norm, d_weights.norm, kept.norm, d_norm, d_stream);
+  norm_backward(pass, weights.norm, d_weights.norm, kept.norm, d_norm, d_in);
   pass.arena.rewind_to(mark);
 }
 
@@ -214,8 +214,8 @@ Tensor attention_step(Pass& pass, const AttentionWeights& weights, const Tensor&
                                       .query = heads.query,
                                       .key = heads.key,
                                       .value = heads.value,
-                                      .feature_map = options.feature_map});
-  return add_to_stream(pass, weights, kept.attended, in, 0);
+                                      .feature_map = FeatureMap::elu1});
+  return project_out(pass, weights, kept.attended, 0);
 }
 
 }  // namespace longscan

@@ -1,4 +1,4 @@
-// The attention branch: out = in + dropout(output(attention(query, key, value of norm(in)))).
+// The attention branch: out = dropout(output(attention(query, key, value of norm(in)))).
 //
 // The layer is the whole distributed algorithm. Forward: project key and value, sum the shard up,
 // start the exchange, project the query meanwhile, wait, attend with what came before. Backward:
@@ -39,11 +39,12 @@ void attention_states(Pass& pass, const AttentionWeights& weights, const Tensor&
 Tensor attention_forward(Pass& pass, const AttentionWeights& weights, AttentionKept& kept,
                          const Tensor& in, const StateLink& link, std::int64_t site);
 
-/// Turns `d_stream`, the gradient with respect to out, into that with respect to in, and adds to
-/// d_weights.
+/// d_in += the gradient with respect to in; adds to d_weights. `d_out` may be `d_in`, as where in
+/// is added to out.
 void attention_backward(Pass& pass, const AttentionWeights& weights,
                         const AttentionWeights& d_weights, const AttentionKept& kept,
-                        const Tensor& d_stream, const StateLink& link, std::int64_t site);
+                        const Tensor& d_out, const Tensor& d_in, const StateLink& link,
+                        std::int64_t site);
 
 /// One more token in generation: `state` takes it in. Returns out, [1, width].
 Tensor attention_step(Pass& pass, const AttentionWeights& weights, const Tensor& in,

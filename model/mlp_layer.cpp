@@ -29,17 +29,16 @@ Tensor mlp_forward(Pass& pass, const MlpWeights& weights, MlpKept& kept, const T
   pass.device.run(Linear{
       .out = out, .in = kept.active, .weight = weights.down_weight, .bias = weights.down_bias});
   if (pass.dropout.rate > 0) pass.drop(out, out, site);
-  pass.device.run(Add{.out = out, .a = out, .b = in});
   return out;
 }
 
 void mlp_backward(Pass& pass, const MlpWeights& weights, const MlpWeights& d_weights,
-                  const MlpKept& kept, const Tensor& d_stream, std::int64_t site) {
+                  const MlpKept& kept, const Tensor& d_out, const Tensor& d_in, std::int64_t site) {
   const Arena::Mark mark = pass.arena.mark();
-  Tensor d_branch = d_stream;
+  Tensor d_branch = d_out;
   if (pass.dropout.rate > 0) {
     d_branch = pass.take(pass.options.width);
-    pass.drop(d_branch, d_stream, site);
+    pass.drop(d_branch, d_out, site);
   }
   pass.device.run(LinearBackwardWeight{.d_weight = d_weights.down_weight,
                                        .d_bias = d_weights.down_bias,
@@ -61,7 +60,7 @@ void mlp_backward(Pass& pass, const MlpWeights& weights, const MlpWeights& d_wei
                                        .in = kept.norm.out});
   const Tensor d_norm = pass.take(pass.options.width);
   pass.device.run(MatMul{.out = d_norm, .a = d_up, .b = weights.up_weight});
-  norm_backward(pass, weights.norm, d_weights.norm, kept.norm, d_norm, d_stream);
+  norm_backward(pass, weights.norm, d_weights.norm, kept.norm, d_norm, d_in);
   pass.arena.rewind_to(mark);
 }
 

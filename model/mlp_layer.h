@@ -1,4 +1,4 @@
-// The MLP branch: out = in + dropout(down(f(up(norm(in))))).
+// The MLP branch: out = dropout(down(f(up(norm(in))))).
 #pragma once
 
 #include "model/norm_layer.h"
@@ -16,9 +16,9 @@ struct MlpKept {
 Tensor mlp_forward(Pass& pass, const MlpWeights& weights, MlpKept& kept, const Tensor& in,
                    std::int64_t site);
 
-/// Turns `d_stream`, the gradient with respect to out, into that with respect to in, and adds to
-/// d_weights.
+/// d_in += the gradient with respect to in; adds to d_weights. `d_out` may be `d_in`, as where in
+/// is added to out.
 void mlp_backward(Pass& pass, const MlpWeights& weights, const MlpWeights& d_weights,
-                  const MlpKept& kept, const Tensor& d_stream, std::int64_t site);
+                  const MlpKept& kept, const Tensor& d_out, const Tensor& d_in, std::int64_t site);
 
 }  // namespace longscan

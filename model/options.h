@@ -2,8 +2,8 @@
 #pragma once
 
 #include <cstdint>
+#include <vector>
 
-#include "kernels/linear_attention.h"
 #include "kernels/tensor.h"
 
 namespace longscan {
@@ -12,8 +12,44 @@ enum class Positions { sinusoidal, learned, rotary, none };
 enum class NormKind { layer_norm, rms_norm };
 enum class MlpKind { gelu, relu, swiglu };
 
-/// A decoder-only transformer: embedding, `layers` times [norm, attention, norm, MLP] with
-/// residuals, norm, head.
+/// What the tokens of a layer attend with.
+enum class AttentionKind {
+  elu1,              ///< linear attention, elu(x) + 1 (Katharopoulos et al. 2020)
+  relu,              ///< linear attention, max(x, 0) + 1e-3
+  favor_softmax,     ///< FAVOR+, positive random features of softmax (Choromanski et al. 2020)
+  favor_hyperbolic,  ///< FAVOR+ with e^wx and e^-wx of every projection
+  favor_relu,        ///< generalised attention, max(Wx, 0) + 1e-3 (the same paper)
+  linformer,         ///< softmax over learned projections of the keys (Wang et al. 2020)
+  softmax,           ///< exact
+  identity           ///< every token gets its own value: the limit of speed
+};
+
+/// Lengths of the rows of random projections: those of Gaussian vectors, or all sqrt(dim).
+enum class RowNorms { chi, regularized };
+
+/// Which projections Linformer has: two a head, two a layer, one a layer, one a model (section 4).
+enum class LinformerSharing { none, headwise, key_value, layerwise };
+
+struct AttentionOptions {
+  AttentionKind kind = AttentionKind::elu1;
+  // favor_*
+  std::int64_t features = 256;  ///< random projections; favor_hyperbolic makes two features of each
+  bool orthogonal = true;       ///< in blocks of head_dim rows; else independent
+  RowNorms row_norms = RowNorms::chi;
+  std::int64_t redraw_interval = 1000;  ///< optimizer steps between two draws; 0: drawn once
+  // linformer
+  std::int64_t projected_length = 256;  ///< k: rows that keys and values are projected to
+  LinformerSharing sharing = LinformerSharing::headwise;
+};
+
+/// elu1, relu, favor_*: what a token needs of others is a sum.
+bool is_linear(AttentionKind kind);
+/// favor_softmax, favor_hyperbolic, favor_relu.
+bool is_favor(AttentionKind kind);
+const char* name_of(AttentionKind kind);
+
+/// A transformer: embedding, `layers` times [norm, attention, norm, MLP] with residuals, norm,
+/// head.
 struct ModelOptions {
   std::int64_t vocabulary = 0;  ///< entries of the embedding
   std::int64_t width = 256;
@@ -21,18 +57,36 @@ struct ModelOptions {
   std::int64_t heads = 4;  ///< divides width
   std::int64_t hidden = 1024;
   Positions positions = Positions::rotary;
-  std::int64_t longest_document = 0;  ///< entries of the table of learned positions
+  std::int64_t longest_document = 0;  ///< for learned positions and linformer
   NormKind norm = NormKind::layer_norm;
   MlpKind mlp = MlpKind::gelu;
   bool tied_embedding = true;
   double dropout = 0;
-  FeatureMap feature_map = FeatureMap::elu1;
+  bool causal = true;  ///< tokens see what precedes them in their document; else all of it
+  AttentionOptions attention;
+  /// One a layer, in place of `attention`; empty: `attention` everywhere.
+  std::vector<AttentionOptions> layer_attention;
   DType dtype = DType::f32;  ///< of parameters, activations and sums; f64 for tests
 
   std::int64_t head_dim() const { return width / heads; }
-  std::int64_t features() const { return head_dim(); }
-  /// Elements of one layer's state: heads * features * (value_dim + 1).
-  std::int64_t state_size() const { return heads * features() * (head_dim() + 1); }
+  const AttentionOptions& attention_of(std::int64_t layer) const {
+    return layer_attention.empty() ? attention
+                                   : layer_attention.at(static_cast<std::size_t>(layer));
+  }
+  /// The first layer with that kind of attention, or `layers`.
+  std::int64_t first_with(AttentionKind kind) const;
+  /// What crosses a cut of the line in a layer: sums [heads, rows, columns], 0 x 0 where there are
+  /// none.
+  struct StateShape {
+    std::int64_t rows = 0;
+    std::int64_t columns = 0;
+  };
+  StateShape state_shape(std::int64_t layer) const;
+  std::int64_t state_size(std::int64_t layer) const {
+    return heads * state_shape(layer).rows * state_shape(layer).columns;
+  }
+  /// The line may be cut in time: every layer looks back only, and what it needs is a sum.
+  bool takes_segments() const;
   /// Throws usage, naming the option that is out of range.
   void check() const;
 };

@@ -22,6 +22,10 @@ struct AttentionWeights {
   Tensor query_key_value_bias;    ///< [3 * width]
   Tensor output_weight;           ///< [width, width]
   Tensor output_bias;             ///< [width]
+  /// Linformer's E and F, [rows, longest_document]: rows of each head in turn when every head has
+  /// its own, else projected_length rows for all. The same tensor where keys and values share one.
+  Tensor linformer_key;
+  Tensor linformer_value;
 };
 
 struct MlpWeights {
@@ -66,17 +70,18 @@ class Parameters {
   std::int64_t decayed() const { return decayed_; }
 
   /// Draws initial values: normal with deviation 0.02 for matrices, divided by sqrt(2 * layers) for
-  /// those that write to the residual stream (Radford et al. 2019); ones for norm weights; zeros
-  /// for biases. Each element is a function of (seed, its parameter's name, its index).
+  /// those that write to the residual stream (Radford et al. 2019), 1 / sqrt(projected_length) for
+  /// Linformer's (Wang et al. 2020, theorem 1); ones for norm weights; zeros for biases. Each
+  /// element is a function of (seed, its parameter's name, its index).
   void initialize(std::uint64_t seed);
 
  private:
   Buffer buffer_;
   Tensor flat_;
   std::int64_t decayed_ = 0;
-  std::int64_t layers_ = 0;
   Weights weights_;
   std::vector<Parameter> list_;
+  std::vector<double> deviations_;  // of the initial values; those of vectors mean nothing
 };
 
 /// Number of elements of all parameters.

@@ -84,9 +84,10 @@ Tensor Transformer::step(const Weights& weights, std::int32_t token, std::int64_
   Pass pass = begin_pass(shard, {});
   Tensor stream = embed(pass, weights);
   for (std::size_t layer = 0; layer < kept_.size(); ++layer) {
-    stream = attention_step(pass, weights.layers[layer].attention, stream, carry_[layer]);
+    const LayerWeights& w = weights.layers[layer];
+    stream = add(attention_step(pass, w.attention, stream, carry_[layer]), stream);
     MlpKept unused;
-    stream = mlp_forward(pass, weights.layers[layer].mlp, unused, stream, 0);
+    stream = add(mlp_forward(pass, w.mlp, unused, stream, 0), stream);
   }
   return logits_of_last(pass, weights, norm_forward(pass, weights.norm, stream).out);
 }
@@ -111,16 +112,17 @@ void Transformer::prepare_states(std::int64_t segments) {
   const auto layers = static_cast<std::size_t>(options_.layers);
   const std::size_t count = (static_cast<std::size_t>(segments) + 2) * layers;
   if (before_.size() + 2 * layers < count || carry_.empty()) {
-    const std::int64_t size = options_.state_size();
-    state_memory_ =
-        device_.allocate(static_cast<std::int64_t>(count) * size * size_of(options_.dtype));
-    Tensor all = Tensor::dense(state_memory_.data(), options_.dtype,
-                               {static_cast<std::int64_t>(count), size});
+    std::int64_t numbers = 0;
+    for (std::size_t i = 0; i < count; ++i) {
+      numbers += options_.state_size(static_cast<std::int64_t>(i % layers));
+    }
+    state_memory_ = device_.allocate(numbers * size_of(options_.dtype));
+    std::byte* next = state_memory_.data();
     std::vector<Tensor> states;
     for (std::size_t i = 0; i < count; ++i) {
-      states.push_back(
-          all.at(static_cast<std::int64_t>(i))
-              .reshaped({options_.heads, options_.features(), options_.head_dim() + 1}));
+      const auto [rows, columns] = options_.state_shape(static_cast<std::int64_t>(i % layers));
+      states.push_back(Tensor::dense(next, options_.dtype, {options_.heads, rows, columns}));
+      next += states.back().bytes();
     }
     carry_.assign(states.begin(), states.begin() + layers);
     d_carry_.assign(states.begin() + layers, states.begin() + 2 * layers);
@@ -157,6 +159,11 @@ Tensor Transformer::embed(Pass& pass, const Weights& weights) {
   return stream;
 }
 
+Tensor Transformer::add(const Tensor& branch, const Tensor& stream) {
+  device_.run(Add{.out = branch, .a = branch, .b = stream});
+  return branch;
+}
+
 void Transformer::visit_for_states(Pass& pass, const Weights& weights, std::int64_t segment,
                                    const SegmentBorders& borders) {
   Tensor stream = embed(pass, weights);
@@ -164,9 +171,10 @@ void Transformer::visit_for_states(Pass& pass, const Weights& weights, std::int6
   for (std::size_t layer = 0; layer < last; ++layer) {
     const LayerWeights& w = weights.layers[layer];
     LayerKept& kept = kept_[layer];
-    stream = attention_forward(pass, w.attention, kept.attention, stream,
-                               link(layer, segment, borders, true), attention_site(layer));
-    stream = mlp_forward(pass, w.mlp, kept.mlp, stream, mlp_site(layer));
+    stream = add(attention_forward(pass, w.attention, kept.attention, stream,
+                                   link(layer, segment, borders, true), attention_site(layer)),
+                 stream);
+    stream = add(mlp_forward(pass, w.mlp, kept.mlp, stream, mlp_site(layer)), stream);
   }
   attention_states(pass, weights.layers[last].attention, stream,
                    link(last, segment, borders, true));
@@ -178,9 +186,11 @@ void Transformer::visit(Pass& pass, const Weights& weights, std::int64_t segment
   for (std::size_t layer = 0; layer < kept_.size(); ++layer) {
     const LayerWeights& w = weights.layers[layer];
     LayerKept& kept = kept_[layer];
-    stream = attention_forward(pass, w.attention, kept.attention, stream,
-                               link(layer, segment, borders, first_visit), attention_site(layer));
-    stream = mlp_forward(pass, w.mlp, kept.mlp, stream, mlp_site(layer));
+    stream =
+        add(attention_forward(pass, w.attention, kept.attention, stream,
+                              link(layer, segment, borders, first_visit), attention_site(layer)),
+            stream);
+    stream = add(mlp_forward(pass, w.mlp, kept.mlp, stream, mlp_site(layer)), stream);
   }
   kept_norm_ = norm_forward(pass, weights.norm, stream);
 }
@@ -194,8 +204,8 @@ void Transformer::backward(Pass& pass, const Weights& weights, const Weights& d_
   for (std::size_t layer = kept_.size(); layer-- > 0;) {
     const LayerWeights& w = weights.layers[layer];
     const LayerWeights& d_w = d_weights.layers[layer];
-    mlp_backward(pass, w.mlp, d_w.mlp, kept_[layer].mlp, d_stream, mlp_site(layer));
-    attention_backward(pass, w.attention, d_w.attention, kept_[layer].attention, d_stream,
+    mlp_backward(pass, w.mlp, d_w.mlp, kept_[layer].mlp, d_stream, d_stream, mlp_site(layer));
+    attention_backward(pass, w.attention, d_w.attention, kept_[layer].attention, d_stream, d_stream,
                        link(layer, segment, borders, false), attention_site(layer));
   }
   if (pass.dropout.rate > 0) pass.drop(d_stream, d_stream, 0);

@@ -65,6 +65,8 @@ class Transformer {
   StateLink link(std::int64_t layer, std::int64_t segment, const SegmentBorders& borders,
                  bool first_visit);
   Tensor embed(Pass& pass, const Weights& weights);
+  /// branch += stream.
+  Tensor add(const Tensor& branch, const Tensor& stream);
   void visit_for_states(Pass& pass, const Weights& weights, std::int64_t segment,
                         const SegmentBorders& borders);
   void visit(Pass& pass, const Weights& weights, std::int64_t segment,
