@@ -16,7 +16,8 @@ enum class RandomPurpose : std::uint32_t {
   initial_weight = 1,
   dropout = 2,
   shuffle = 3,
-  sample = 4
+  sample = 4,
+  masking = 5
 };
 
 /// The key of a stream. `step` distinguishes uses of one purpose: a training step and layer, a

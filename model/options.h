@@ -63,6 +63,8 @@ struct ModelOptions {
   bool tied_embedding = true;
   double dropout = 0;
   bool causal = true;  ///< tokens see what precedes them in their document; else all of it
+  /// Two residual streams, from whose ends backward computes the activations anew.
+  bool reversible = false;
   AttentionOptions attention;
   /// One a layer, in place of `attention`; empty: `attention` everywhere.
   std::vector<AttentionOptions> layer_attention;
