@@ -54,26 +54,16 @@ struct Call {
   }
 
   void forward() {
-    device.run(LinearAttention{
-        .out = out, .normalizer = normalizer, .query = query, .key = key, .value = value});
+    device.run(LinearAttention{.out = out, .normalizer = normalizer, .input = input()});
   }
   void backward() {
-    device.run(LinearAttentionBackwardQuery{.d_query = d_query,
-                                            .d_out = d_out,
-                                            .out = out,
-                                            .normalizer = normalizer,
-                                            .query = query,
-                                            .key = key,
-                                            .value = value});
-    device.run(LinearAttentionBackwardKeyValue{.d_key = d_key,
-                                               .d_value = d_value,
-                                               .d_out = d_out,
-                                               .out = out,
-                                               .normalizer = normalizer,
-                                               .query = query,
-                                               .key = key,
-                                               .value = value});
+    const LinearAttentionGradient gradient{d_out, out, normalizer};
+    device.run(
+        LinearAttentionBackwardQuery{.d_query = d_query, .input = input(), .gradient = gradient});
+    device.run(LinearAttentionBackwardKeyValue{
+        .d_key = d_key, .d_value = d_value, .input = input(), .gradient = gradient});
   }
+  LinearAttentionInput input() const { return {.query = query, .key = key, .value = value}; }
 };
 
 // Largest difference of a result from that in double, relative to its largest number.

@@ -7,11 +7,13 @@
 
 namespace longscan {
 
-void StateExchange::start(Direction direction, const SegmentBorders& borders, const Tensor& sum) {
+void StateExchange::start(Direction direction, const SegmentBorders& borders, const Tensor& sum,
+                          bool exponential) {
   require(borders.ranks() == group_.size(), "StateExchange.borders", "are of this group");
   direction_ = direction;
   needed_ = borders.needed_by(group_.rank(), direction);
   carried_on_ = borders.carried_on(direction);
+  exponential_ = exponential;
   sums_ = {};
   if (!borders.exchanges(direction)) return;
   require(sum.present(), "StateExchange.sum", "is present where states are exchanged");
@@ -40,7 +42,8 @@ void StateExchange::join(const Tensor& out, const StateRange& range, const Tenso
                          .carry = range.carry && carry.present() ? flat(carry) : Tensor{},
                          .begin = joins_sums ? range.begin : 0,
                          .end = joins_sums ? range.end : 0,
-                         .ascending = direction_ == Direction::forward});
+                         .ascending = direction_ == Direction::forward,
+                         .exponent_columns = exponential_ ? out.shape[2] : 0});
 }
 
 }  // namespace longscan

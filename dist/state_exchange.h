@@ -42,17 +42,19 @@ class StateExchange {
 
   /// Collective where `borders.exchanges(direction)`; then it starts to send `sum`, which must stay
   /// untouched until `finish`. Otherwise nothing is sent and `sum` may be absent.
-  /// sum: [heads, features, value_dim + 1] f32 or f64, dense: this shard's state (forward: of the
-  /// tokens since its last document start, backward: before its first one; all where there is
-  /// none). Zero for an empty shard.
-  void start(Direction direction, const SegmentBorders& borders, const Tensor& sum);
+  /// sum: [heads, rows, columns] f32 or f64, dense: this shard's state (forward: of the tokens
+  /// since its last document start, backward: before its first one; all where there is none). Of an
+  /// empty shard that of no tokens. exponential: the last column of a state is an exponent (see
+  /// FoldStates).
+  void start(Direction direction, const SegmentBorders& borders, const Tensor& sum,
+             bool exponential = false);
 
   /// Collective as `start` was. Waits for the others' states and joins them. All of the shape of a
   /// state:
-  /// state: out; what the tokens before this shard (backward: behind it) leave to it. Zero where
-  /// nothing reaches it.
-  /// carry_in: what the segment before (backward: behind) has carried on; absent means zero.
-  /// carry_out: out; what this segment carries on, zero where its neighbour needs nothing. May be
+  /// state: out; what the tokens before this shard (backward: behind it) leave to it. That of no
+  /// tokens where nothing reaches it.
+  /// carry_in: what the segment before (backward: behind) has carried on; absent means nothing.
+  /// carry_out: out; what this segment carries on, if its neighbour needs anything. May be
   /// carry_in, or absent.
   /// Both carries are the same on all ranks of the group.
   void finish(const Tensor& state, const Tensor& carry_in, const Tensor& carry_out);
@@ -67,6 +69,7 @@ class StateExchange {
   Direction direction_ = Direction::forward;
   StateRange needed_;
   StateRange carried_on_;
+  bool exponential_ = false;
   Tensor sums_;  // [ranks, numbers of a state], absent where nothing is exchanged
   std::unique_ptr<Pending> pending_;
 };

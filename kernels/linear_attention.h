@@ -1,115 +1,117 @@
-// Causal linear attention (Katharopoulos et al. 2020, "Transformers are RNNs"): states, outputs,
-// gradients.
+// Linear attention (Katharopoulos et al. 2020, "Transformers are RNNs"; Choromanski et al. 2020,
+// "Rethinking Attention with Performers"): states, outputs, gradients.
 //
-// With phi the feature map and v~ = [v, 1]:  S_i = sum over j <= i of phi(k_j) v~_j^T, j in the
-// document of i; numerator and normaliser are the columns of phi(q_i)^T S_i; out_i = numerator /
-// normaliser. With g~_i = [d_out_i, -(d_out_i . out_i)] / normaliser_i and R_i = sum over j >= i of
-// phi(q_j) g~_j^T: d phi(q_i) = S_i g~_i;  d phi(k_i) = R_i v~_i;  d v_i = the first value_dim
-// entries of R_i^T phi(k_i).
+// With phi the feature map and v~ = [v, 1]:  S_i = sum over j of phi(k_j) v~_j^T, where j are the
+// tokens of i's document that i sees: j <= i (causal), or all. Numerator and normaliser are the
+// columns of phi(q_i)^T S_i; out_i = numerator / normaliser. With g~_i = [d_out_i, -(d_out_i .
+// out_i)] / normaliser_i and R_i = sum over the tokens j that see i of phi(q_j) g~_j^T:
+// d phi(q_i) = S_i g~_i;  d phi(k_i) = R_i v~_i;  d v_i = the first value_dim entries of R_i^T
+// phi(k_i).
 //
-// A line's shard needs of the tokens before it only their state S, and of those behind it only R;
-// both are [heads, features, value_dim + 1], the last column belonging to the normaliser. A
-// document start resets S.
+// All that a shard of the line needs of the tokens around it are such sums, S forward and R
+// backward: states [heads, features, value_dim + 1], the last column belonging to the normaliser.
+// Those of exponential maps have one column more, the exponent c of each feature: the sums are the
+// other columns times e^c, and c = -infinity where there are none. A document start cuts.
 //
-// Common shapes: query, key [tokens, heads, dim]; value, out, d_out [tokens, heads, value_dim]; all
-// f32 or all f64; gaps between tokens are allowed. features = dim for the maps here.
-// document_starts: [count] i64, ascending indices of tokens in [0, tokens) that begin a document;
-// absent or empty when none does. A shard may have no tokens.
+// Exponentials neither overflow nor vanish: every feature's exponents are taken relative to the
+// largest that the document's keys have had so far (to the largest of all where attention is not
+// causal), and every query's to its own largest product. A chunk within which an exponent rises
+// too far is cut there, so that no token's result depends on keys behind it.
 #pragma once
 
-#include "kernels/tensor.h"
+#include "kernels/feature_map.h"
 
 namespace longscan {
 
 class Cpu;
 
-/// The map phi of queries and keys. A further kind is one more enumerator and one more case in each
-/// backend.
-enum class FeatureMap {
-  elu1,  ///< x + 1 for x > 0, else e^max(x, -41) (eq. 7 of the paper, kept away from 0 / 0 in fp32)
+/// What every operation here works on. A shard may have no tokens.
+struct LinearAttentionInput {
+  Tensor query;  ///< [tokens, heads, dim], f32 or f64; gaps between tokens are allowed
+  Tensor key;    ///< [tokens, heads, dim]
+  Tensor value;  ///< [tokens, heads, value_dim]
+  /// [count] i64, ascending indices of tokens in [0, tokens) that begin a document; absent or empty
+  /// when none does.
+  Tensor document_starts;
+  Tensor
+      key_mask;  ///< [tokens] u8, 0 where nobody attends to the token; absent: all are attended to
+  FeatureMap feature_map;
+  bool causal = true;
 };
 
-/// state = S of the tokens since the last document start (all of them when there is none).
+/// Tokens of a shard that share their document with what is outside of it.
+enum class ShardSide {
+  front,  ///< those before the first document start: with the shards before
+  back,   ///< those from the last document start on: with the shards behind
+};        ///< (all tokens where no document starts)
+
+/// state = S of the tokens of one side. query is not used and may be absent.
 struct LinearAttentionSum {
   Tensor state;
-  Tensor key;
-  Tensor value;
-  Tensor document_starts;
-  FeatureMap feature_map = FeatureMap::elu1;
+  LinearAttentionInput input;
+  ShardSide side = ShardSide::back;
   void check() const;
 };
 void execute(Cpu&, const LinearAttentionSum&);
 
-/// out and normaliser of every token; tokens before the first document start also attend to
-/// `state_before`.
+/// out and normaliser of every token; a token that sees no key gets zeros. Tokens of the front also
+/// attend to `state_before`, those of the back to `state_behind`.
 struct LinearAttention {
-  Tensor out;
-  Tensor normalizer;  ///< [tokens, heads], kept for backward
-  Tensor query;
-  Tensor key;
-  Tensor value;
+  Tensor out;         ///< [tokens, heads, value_dim]
+  Tensor normalizer;  ///< [tokens, heads], kept for backward; of exponential maps its logarithm
+  LinearAttentionInput input;
   Tensor state_before;  ///< S of what precedes the shard; absent: nothing does
-  Tensor document_starts;
-  FeatureMap feature_map = FeatureMap::elu1;
+  Tensor state_behind;  ///< S of what follows it; absent where causal
   void check() const;
 };
 void execute(Cpu&, const LinearAttention&);
 
 /// One more token at constant cost, for generation: state += phi(k) v~^T, then out from the state.
 struct LinearAttentionStep {
-  Tensor out;    ///< [1, heads, value_dim]
-  Tensor state;  ///< in and out
-  Tensor query;  ///< [1, heads, dim], as are key and value
-  Tensor key;
-  Tensor value;
-  FeatureMap feature_map = FeatureMap::elu1;
+  Tensor out;                  ///< [1, heads, value_dim]
+  Tensor state;                ///< in and out
+  LinearAttentionInput input;  ///< of one token
   void check() const;
 };
 void execute(Cpu&, const LinearAttentionStep&);
 
-/// state = R of the tokens before the first document start (all of them when there is none).
+/// What the outputs hand back.
+struct LinearAttentionGradient {
+  Tensor d_out;       ///< [tokens, heads, value_dim]
+  Tensor out;         ///< as LinearAttention left it
+  Tensor normalizer;  ///< as LinearAttention left it
+};
+
+/// state = R of the tokens of one side. key and value are not used and may be absent.
 struct LinearAttentionGradientSum {
   Tensor state;
-  Tensor query;
-  Tensor d_out;
-  Tensor out;
-  Tensor normalizer;
-  Tensor document_starts;
-  FeatureMap feature_map = FeatureMap::elu1;
+  LinearAttentionInput input;
+  LinearAttentionGradient gradient;
+  ShardSide side = ShardSide::front;
   void check() const;
 };
 void execute(Cpu&, const LinearAttentionGradientSum&);
 
-/// d_query, which looks back: it needs `state_before`, not what comes after the shard.
+/// d_query. Where causal it looks back: it needs no more of other shards than forward did.
 struct LinearAttentionBackwardQuery {
   Tensor d_query;
-  Tensor d_out;
-  Tensor out;
-  Tensor normalizer;
-  Tensor query;
-  Tensor key;
-  Tensor value;
+  LinearAttentionInput input;
+  LinearAttentionGradient gradient;
   Tensor state_before;  ///< as in LinearAttention
-  Tensor document_starts;
-  FeatureMap feature_map = FeatureMap::elu1;
+  Tensor state_behind;  ///< as in LinearAttention
   void check() const;
 };
 void execute(Cpu&, const LinearAttentionBackwardQuery&);
 
-/// d_key and d_value, which look ahead: tokens from the last document start on also receive from
-/// `state_after`.
+/// d_key and d_value. Tokens of the back also receive from `state_behind`, those of the front from
+/// `state_before`.
 struct LinearAttentionBackwardKeyValue {
   Tensor d_key;
   Tensor d_value;
-  Tensor d_out;
-  Tensor out;
-  Tensor normalizer;
-  Tensor query;
-  Tensor key;
-  Tensor value;
-  Tensor state_after;  ///< R of what follows the shard; absent: nothing does
-  Tensor document_starts;
-  FeatureMap feature_map = FeatureMap::elu1;
+  LinearAttentionInput input;
+  LinearAttentionGradient gradient;
+  Tensor state_before;  ///< R of what precedes the shard; absent where causal
+  Tensor state_behind;  ///< R of what follows it; absent: nothing does
   void check() const;
 };
 void execute(Cpu&, const LinearAttentionBackwardKeyValue&);

@@ -10,6 +10,8 @@ void FoldStates::check() const {
     require_dtype("FoldStates.carry", carry, out.dtype);
     require_shape("FoldStates.carry", carry, {count});
   }
+  require(exponent_columns == 0 || (exponent_columns > 1 && count % exponent_columns == 0),
+          "FoldStates.exponent_columns", "divides count, and leaves room for a sum");
   require(begin <= end, "FoldStates.begin", "is not behind end");
   if (begin == end) return;
   require_dtype("FoldStates.runs", runs, out.dtype);

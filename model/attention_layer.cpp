@@ -4,35 +4,37 @@
 #include "kernels/elementwise.h"
 #include "kernels/embedding.h"
 #include "kernels/linear.h"
-#include "kernels/linear_attention.h"
 
 namespace longscan {
 
 namespace {
 
-// Query, key and value as heads of [tokens, 3 * width].
-struct Heads {
-  Tensor query;
-  Tensor key;
-  Tensor value;
-
-  Heads(const Tensor& joint, const ModelOptions& options) {
-    const std::int64_t width = options.width;
-    query = joint.columns(0, width).split_heads(options.heads);
-    key = joint.columns(width, 2 * width).split_heads(options.heads);
-    value = joint.columns(2 * width, 3 * width).split_heads(options.heads);
+FeatureKind feature_kind_of(AttentionKind kind) {
+  switch (kind) {
+    case AttentionKind::relu:
+      return FeatureKind::relu;
+    case AttentionKind::favor_softmax:
+      return FeatureKind::favor_softmax;
+    case AttentionKind::favor_hyperbolic:
+      return FeatureKind::favor_hyperbolic;
+    case AttentionKind::favor_relu:
+      return FeatureKind::favor_relu;
+    default:
+      return FeatureKind::elu1;
   }
-};
+}
+
+FeatureMap feature_map_of(const AttentionLink& link) {
+  return {.kind = feature_kind_of(link.attention.kind), .projection = link.projection};
+}
+
+AttentionHeads heads_of(const Pass& pass, const AttentionKept& kept) {
+  return AttentionHeads::of(kept.query_key_value, pass.options);
+}
 
 void rotate(Pass& pass, const Tensor& heads, bool inverse) {
   if (!pass.rotary_table.present()) return;
   pass.device.run(Rotary{.x = heads, .table = pass.rotary_table, .inverse = inverse});
-}
-
-Tensor take_state(Pass& pass) {
-  const ModelOptions& options = pass.options;
-  return pass.arena.take(options.dtype,
-                         {options.heads, options.head_dim(), options.head_dim() + 1});
 }
 
 // Columns [begin, end) of the joint projection.
@@ -47,82 +49,19 @@ void project(Pass& pass, const AttentionWeights& weights, const Tensor& joint, c
 void project_key_value(Pass& pass, const AttentionWeights& weights, const AttentionKept& kept) {
   const std::int64_t width = pass.options.width;
   project(pass, weights, kept.query_key_value, kept.norm.out, width, 3 * width);
-  rotate(pass, Heads(kept.query_key_value, pass.options).key, false);
+  rotate(pass, heads_of(pass, kept).key, false);
 }
 
 void project_query(Pass& pass, const AttentionWeights& weights, const AttentionKept& kept) {
   project(pass, weights, kept.query_key_value, kept.norm.out, 0, pass.options.width);
-  rotate(pass, Heads(kept.query_key_value, pass.options).query, false);
+  rotate(pass, heads_of(pass, kept).query, false);
 }
 
-// Sums the shard up and starts the exchange; `link.before` is there after `finish_exchange`.
-void start_exchange(Pass& pass, const Heads& heads, const StateLink& link) {
-  Tensor sum;
-  if (link.borders.exchanges(Direction::forward)) {
-    sum = take_state(pass);
-    pass.device.run(LinearAttentionSum{.state = sum,
-                                       .key = heads.key,
-                                       .value = heads.value,
-                                       .document_starts = pass.document_starts(),
-                                       .feature_map = FeatureMap::elu1});
-  }
-  link.exchange.start(Direction::forward, link.borders, sum);
-}
-
-void finish_exchange(const StateLink& link) {
-  link.exchange.finish(link.before, link.carry, link.carry);
-}
-
-// d_joint = the gradient with respect to query, key and value, rotary positions taken back. The
-// gradient of the query looks back only, so it is computed while the sums of gradients are under
-// way, as is `meanwhile`.
-template <class Meanwhile>
-void differentiate_attention(Pass& pass, const AttentionKept& kept, const Tensor& d_attended,
-                             const Tensor& d_joint, const StateLink& link,
-                             const Meanwhile& meanwhile) {
-  const ModelOptions& options = pass.options;
-  const Heads heads(kept.query_key_value, options);
-  const Heads d_heads(d_joint, options);
-  const Tensor out = kept.attended.split_heads(options.heads);
-  const Tensor d_out = d_attended.split_heads(options.heads);
-  Tensor sum;
-  if (link.borders.exchanges(Direction::backward)) {
-    sum = take_state(pass);
-    pass.device.run(LinearAttentionGradientSum{.state = sum,
-                                               .query = heads.query,
-                                               .d_out = d_out,
-                                               .out = out,
-                                               .normalizer = kept.normalizer,
-                                               .document_starts = pass.document_starts(),
-                                               .feature_map = FeatureMap::elu1});
-  }
-  link.exchange.start(Direction::backward, link.borders, sum);
-  pass.device.run(LinearAttentionBackwardQuery{.d_query = d_heads.query,
-                                               .d_out = d_out,
-                                               .out = out,
-                                               .normalizer = kept.normalizer,
-                                               .query = heads.query,
-                                               .key = heads.key,
-                                               .value = heads.value,
-                                               .state_before = link.before,
-                                               .document_starts = pass.document_starts(),
-                                               .feature_map = FeatureMap::elu1});
-  meanwhile();
-  const Tensor after = take_state(pass);
-  link.exchange.finish(after, link.d_carry, link.d_carry);
-  pass.device.run(LinearAttentionBackwardKeyValue{.d_key = d_heads.key,
-                                                  .d_value = d_heads.value,
-                                                  .d_out = d_out,
-                                                  .out = out,
-                                                  .normalizer = kept.normalizer,
-                                                  .query = heads.query,
-                                                  .key = heads.key,
-                                                  .value = heads.value,
-                                                  .state_after = after,
-                                                  .document_starts = pass.document_starts(),
-                                                  .feature_map = FeatureMap::elu1});
-  rotate(pass, d_heads.query, true);
-  rotate(pass, d_heads.key, true);
+AttentionKept begin(Pass& pass, const AttentionWeights& weights, const Tensor& in) {
+  return {.norm = norm_forward(pass, weights.norm, in),
+          .query_key_value = pass.take(3 * pass.options.width),
+          .attended = pass.take(pass.options.width),
+          .normalizer = pass.take(pass.options.heads)};
 }
 
 // dropout(attended output_weight^T + output_bias).
@@ -135,44 +74,48 @@ Tensor project_out(Pass& pass, const AttentionWeights& weights, const Tensor& at
   return out;
 }
 
+// attended = attention(query, key, value), with the query projected when that delays nobody.
+void attend(Pass& pass, const AttentionWeights& weights, const AttentionKept& kept,
+            const AttentionLink& link) {
+  const AttentionHeads heads = heads_of(pass, kept);
+  const Tensor out = kept.attended.split_heads(pass.options.heads);
+  const FeatureMap map = feature_map_of(link);
+  exchange_linear_states(pass, map, heads, link.states,
+                         [&] { project_query(pass, weights, kept); });
+  linear_attention_forward(pass, map, heads, link.states, out, kept.normalizer);
+}
+
+// d_heads, from the gradient with respect to attended. `meanwhile` waits for nobody.
+void differentiate(Pass& pass, const AttentionKept& kept, const Tensor& d_attended,
+                   const AttentionHeads& d_heads, const AttentionLink& link,
+                   const std::function<void()>& meanwhile) {
+  const LinearAttentionGradient gradient{.d_out = d_attended.split_heads(pass.options.heads),
+                                         .out = kept.attended.split_heads(pass.options.heads),
+                                         .normalizer = kept.normalizer};
+  linear_attention_backward(pass, feature_map_of(link), heads_of(pass, kept), gradient, d_heads,
+                            link.states, meanwhile);
+}
+
 }  // namespace
 
 void attention_states(Pass& pass, const AttentionWeights& weights, const Tensor& in,
-                      const StateLink& link) {
-  AttentionKept kept{.norm = norm_forward(pass, weights.norm, in),
-                     .query_key_value = pass.take(3 * pass.options.width)};
+                      const AttentionLink& link) {
+  const AttentionKept kept = begin(pass, weights, in);
   project_key_value(pass, weights, kept);
-  start_exchange(pass, Heads(kept.query_key_value, pass.options), link);
-  finish_exchange(link);
+  exchange_linear_states(pass, feature_map_of(link), heads_of(pass, kept), link.states, [] {});
 }
 
 Tensor attention_forward(Pass& pass, const AttentionWeights& weights, AttentionKept& kept,
-                         const Tensor& in, const StateLink& link, std::int64_t site) {
-  const ModelOptions& options = pass.options;
-  kept.norm = norm_forward(pass, weights.norm, in);
-  kept.query_key_value = pass.take(3 * options.width);
-  kept.attended = pass.take(options.width);
-  kept.normalizer = pass.take(options.heads);
-  const Heads heads(kept.query_key_value, options);
-
+                         const Tensor& in, const AttentionLink& link, std::int64_t site) {
+  kept = begin(pass, weights, in);
   project_key_value(pass, weights, kept);
-  if (link.first_visit) start_exchange(pass, heads, link);
-  project_query(pass, weights, kept);
-  if (link.first_visit) finish_exchange(link);
-  pass.device.run(LinearAttention{.out = kept.attended.split_heads(options.heads),
-                                  .normalizer = kept.normalizer,
-                                  .query = heads.query,
-                                  .key = heads.key,
-                                  .value = heads.value,
-                                  .state_before = link.before,
-                                  .document_starts = pass.document_starts(),
-                                  .feature_map = FeatureMap::elu1});
+  attend(pass, weights, kept, link);
   return project_out(pass, weights, kept.attended, site);
 }
 
 void attention_backward(Pass& pass, const AttentionWeights& weights,
                         const AttentionWeights& d_weights, const AttentionKept& kept,
-                        const Tensor& d_out, const Tensor& d_in, const StateLink& link,
+                        const Tensor& d_out, const Tensor& d_in, const AttentionLink& link,
                         std::int64_t site) {
   const std::int64_t width = pass.options.width;
   const Arena::Mark mark = pass.arena.mark();
@@ -184,12 +127,15 @@ void attention_backward(Pass& pass, const AttentionWeights& weights,
   const Tensor d_attended = pass.take(width);
   pass.device.run(MatMul{.out = d_attended, .a = d_branch, .b = weights.output_weight});
   const Tensor d_joint = pass.take(3 * width);
-  differentiate_attention(pass, kept, d_attended, d_joint, link, [&] {
+  const AttentionHeads d_heads = AttentionHeads::of(d_joint, pass.options);
+  differentiate(pass, kept, d_attended, d_heads, link, [&] {
     pass.device.run(LinearBackwardWeight{.d_weight = d_weights.output_weight,
                                          .d_bias = d_weights.output_bias,
                                          .d_out = d_branch,
                                          .in = kept.attended});
   });
+  rotate(pass, d_heads.query, true);
+  rotate(pass, d_heads.key, true);
   pass.device.run(LinearBackwardWeight{.d_weight = d_weights.query_key_value_weight,
                                        .d_bias = d_weights.query_key_value_bias,
                                        .d_out = d_joint,
@@ -201,20 +147,17 @@ void attention_backward(Pass& pass, const AttentionWeights& weights,
 }
 
 Tensor attention_step(Pass& pass, const AttentionWeights& weights, const Tensor& in,
-                      const Tensor& state) {
-  const ModelOptions& options = pass.options;
-  AttentionKept kept{.norm = norm_forward(pass, weights.norm, in),
-                     .query_key_value = pass.take(3 * options.width),
-                     .attended = pass.take(options.width)};
+                      const AttentionLink& link) {
+  const AttentionKept kept = begin(pass, weights, in);
   project_key_value(pass, weights, kept);
   project_query(pass, weights, kept);
-  const Heads heads(kept.query_key_value, options);
-  pass.device.run(LinearAttentionStep{.out = kept.attended.split_heads(options.heads),
-                                      .state = state,
-                                      .query = heads.query,
-                                      .key = heads.key,
-                                      .value = heads.value,
-                                      .feature_map = FeatureMap::elu1});
+  const AttentionHeads heads = heads_of(pass, kept);
+  pass.device.run(LinearAttentionStep{.out = kept.attended.split_heads(pass.options.heads),
+                                      .state = link.states.carry,
+                                      .input = {.query = heads.query,
+                                                .key = heads.key,
+                                                .value = heads.value,
+                                                .feature_map = feature_map_of(link)}});
   return project_out(pass, weights, kept.attended, 0);
 }
 

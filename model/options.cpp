@@ -92,6 +92,11 @@ std::int64_t ModelOptions::first_with(AttentionKind kind) const {
   return layer;
 }
 
+bool ModelOptions::has_exponents(std::int64_t layer) const {
+  const AttentionKind kind = attention_of(layer).kind;
+  return kind == AttentionKind::favor_softmax || kind == AttentionKind::favor_hyperbolic;
+}
+
 bool ModelOptions::takes_segments() const {
   for (std::int64_t layer = 0; layer < layers; ++layer) {
     const AttentionKind kind = attention_of(layer).kind;

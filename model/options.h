@@ -87,6 +87,8 @@ struct ModelOptions {
   std::int64_t state_size(std::int64_t layer) const {
     return heads * state_shape(layer).rows * state_shape(layer).columns;
   }
+  /// The last column of a layer's states is an exponent.
+  bool has_exponents(std::int64_t layer) const;
   /// The line may be cut in time: every layer looks back only, and what it needs is a sum.
   bool takes_segments() const;
   /// Throws usage, naming the option that is out of range.

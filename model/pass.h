@@ -11,7 +11,7 @@
 namespace longscan {
 
 /// One rank's tokens of one segment of the line, in host memory that outlives the step. All spans
-/// but document_starts have one entry a token; a shard may be empty.
+/// but document_starts have one entry a token (attended may have none); a shard may be empty.
 struct Shard {
   std::span<const std::int32_t> tokens;
   std::span<const std::int32_t> targets;    ///< the token to predict, or -1: none
@@ -19,6 +19,9 @@ struct Shard {
   std::span<const std::int64_t>
       document_starts;           ///< ascending local indices of documents' first tokens
   std::int64_t first_token = 0;  ///< index of the first token in the step's line
+  /// 0 where nobody attends to the token; empty: all are attended to. Empty on all ranks or on
+  /// none.
+  std::span<const std::uint8_t> attended = {};
 
   std::int64_t size() const { return static_cast<std::int64_t>(tokens.size()); }
 };
@@ -42,6 +45,8 @@ struct Pass {
   std::int64_t tokens() const { return shard.size(); }
   Tensor take(std::int64_t columns) const { return arena.take(options.dtype, {tokens(), columns}); }
   Tensor document_starts() const { return view_of(shard.document_starts); }
+  /// [tokens] u8, or absent.
+  Tensor key_mask() const { return shard.attended.empty() ? Tensor{} : view_of(shard.attended); }
 
   /// A tensor over a span. Operations take inputs and outputs alike as Tensor; those of a shard are
   /// inputs.

@@ -32,18 +32,19 @@ Transformer::Transformer(const ModelOptions& options, Device& device, Communicat
       device_(device),
       group_(group),
       exchange_(group, device),
+      states_(options_, device),
       totals_memory_(device.allocate(3 * size_of(DType::f64))),
       totals_(Tensor::dense(totals_memory_.data(), DType::f64, {3})) {
   options_.check();
   kept_.resize(static_cast<std::size_t>(options.layers));
-  prepare_states(1);
+  prepare(1);
 }
 
 LossTotals Transformer::train(const Weights& weights, const Weights& d_weights,
                               std::span<const Shard> segments, const DropoutPlan& dropout) {
   const std::vector<SegmentBorders> borders = borders_of(segments);
   const auto last = static_cast<std::int64_t>(segments.size()) - 1;
-  prepare_states(last + 1);
+  prepare(last + 1);
   for (std::int64_t segment = 0; segment < last; ++segment) {
     Pass pass = begin_pass(segments[segment], dropout);
     visit_for_states(pass, weights, segment, borders[segment]);
@@ -58,7 +59,7 @@ LossTotals Transformer::train(const Weights& weights, const Weights& d_weights,
 
 LossTotals Transformer::evaluate(const Weights& weights, std::span<const Shard> segments) {
   const std::vector<SegmentBorders> borders = borders_of(segments);
-  prepare_states(1);
+  prepare(1);
   for (std::size_t segment = 0; segment < segments.size(); ++segment) {
     Pass pass = begin_pass(segments[segment], {});
     visit(pass, weights, 0, borders[segment], true);
@@ -70,7 +71,7 @@ LossTotals Transformer::evaluate(const Weights& weights, std::span<const Shard> 
 Tensor Transformer::prompt(const Weights& weights, const Shard& prompt) {
   require(group_.size() == 1, "Transformer.prompt", "is for a group of one rank");
   require(prompt.size() > 0, "Transformer.prompt", "has at least one token");
-  prepare_states(1);
+  prepare(1);
   // Nothing precedes a prompt, but tokens will follow it: its state is carried on.
   const SegmentBorders borders({borders_of_shard(prompt.size(), prompt.document_starts)}, false,
                                true);
@@ -81,11 +82,12 @@ Tensor Transformer::prompt(const Weights& weights, const Shard& prompt) {
 
 Tensor Transformer::step(const Weights& weights, std::int32_t token, std::int64_t position) {
   const Shard shard{.tokens = {&token, 1}, .targets = {}, .positions = {&position, 1}};
+  const SegmentBorders borders({borders_of_shard(1, {})}, true, true);
   Pass pass = begin_pass(shard, {});
   Tensor stream = embed(pass, weights);
   for (std::size_t layer = 0; layer < kept_.size(); ++layer) {
     const LayerWeights& w = weights.layers[layer];
-    stream = add(attention_step(pass, w.attention, stream, carry_[layer]), stream);
+    stream = add(attention_step(pass, w.attention, stream, link(layer, 0, borders, true)), stream);
     MlpKept unused;
     stream = add(mlp_forward(pass, w.mlp, unused, stream, 0), stream);
   }
@@ -108,40 +110,22 @@ Pass Transformer::begin_pass(const Shard& shard, const DropoutPlan& dropout) {
   return pass;
 }
 
-void Transformer::prepare_states(std::int64_t segments) {
-  const auto layers = static_cast<std::size_t>(options_.layers);
-  const std::size_t count = (static_cast<std::size_t>(segments) + 2) * layers;
-  if (before_.size() + 2 * layers < count || carry_.empty()) {
-    std::int64_t numbers = 0;
-    for (std::size_t i = 0; i < count; ++i) {
-      numbers += options_.state_size(static_cast<std::int64_t>(i % layers));
-    }
-    state_memory_ = device_.allocate(numbers * size_of(options_.dtype));
-    std::byte* next = state_memory_.data();
-    std::vector<Tensor> states;
-    for (std::size_t i = 0; i < count; ++i) {
-      const auto [rows, columns] = options_.state_shape(static_cast<std::int64_t>(i % layers));
-      states.push_back(Tensor::dense(next, options_.dtype, {options_.heads, rows, columns}));
-      next += states.back().bytes();
-    }
-    carry_.assign(states.begin(), states.begin() + layers);
-    d_carry_.assign(states.begin() + layers, states.begin() + 2 * layers);
-    before_.assign(states.begin() + 2 * layers, states.end());
-  }
-  for (const std::vector<Tensor>* carries : {&carry_, &d_carry_}) {
-    for (const Tensor& carry : *carries) device_.run(Fill{.out = carry, .value = 0});
-  }
+void Transformer::prepare(std::int64_t segments) {
+  states_.prepare(segments);
   device_.run(Fill{.out = totals_, .value = 0});
 }
 
-StateLink Transformer::link(std::int64_t layer, std::int64_t segment, const SegmentBorders& borders,
-                            bool first_visit) {
-  return {.exchange = exchange_,
-          .borders = borders,
-          .before = before_[segment * options_.layers + layer],
-          .carry = carry_[layer],
-          .d_carry = d_carry_[layer],
-          .first_visit = first_visit};
+AttentionLink Transformer::link(std::int64_t layer, std::int64_t segment,
+                                const SegmentBorders& borders, bool first_visit) {
+  return {.attention = options_.attention_of(layer),
+          .projection = {},
+          .states = {.exchange = exchange_,
+                     .borders = borders,
+                     .before = states_.before(segment, layer),
+                     .behind = states_.behind(layer),
+                     .carry = states_.carry(layer),
+                     .d_carry = states_.d_carry(layer),
+                     .first_visit = first_visit}};
 }
 
 Tensor Transformer::embed(Pass& pass, const Weights& weights) {

@@ -12,6 +12,7 @@
 
 #include "dist/state_exchange.h"
 #include "model/attention_layer.h"
+#include "model/layer_states.h"
 #include "model/mlp_layer.h"
 #include "model/parameters.h"
 #include "model/pass.h"
@@ -52,7 +53,7 @@ class Transformer {
   Tensor step(const Weights& weights, std::int32_t token, std::int64_t position);
   /// The state of every layer behind the last token of `prompt` or `step`; may be saved and put
   /// back.
-  std::span<const Tensor> states() const { return carry_; }
+  std::span<const Tensor> states() const { return states_.carries(); }
 
  private:
   struct LayerKept {
@@ -61,9 +62,10 @@ class Transformer {
   };
 
   Pass begin_pass(const Shard& shard, const DropoutPlan& dropout);
-  void prepare_states(std::int64_t segments);
-  StateLink link(std::int64_t layer, std::int64_t segment, const SegmentBorders& borders,
-                 bool first_visit);
+  /// For a line of so many segments.
+  void prepare(std::int64_t segments);
+  AttentionLink link(std::int64_t layer, std::int64_t segment, const SegmentBorders& borders,
+                     bool first_visit);
   Tensor embed(Pass& pass, const Weights& weights);
   /// branch += stream.
   Tensor add(const Tensor& branch, const Tensor& stream);
@@ -84,15 +86,10 @@ class Transformer {
   Device& device_;
   Communicator& group_;
   StateExchange exchange_;
+  LayerStates states_;
   Arena arena_;
   std::vector<LayerKept> kept_;
   NormKept kept_norm_;
-  // States [heads, features, value_dim + 1]: before_ of every (segment, layer), the carries of
-  // every layer.
-  Buffer state_memory_;
-  std::vector<Tensor> before_;
-  std::vector<Tensor> carry_;
-  std::vector<Tensor> d_carry_;
   Buffer totals_memory_;
   Tensor totals_;  // [3] f64, as CrossEntropy fills them
 };

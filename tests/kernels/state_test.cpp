@@ -4,6 +4,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cmath>
+#include <limits>
 #include <vector>
 
 #include "kernels/device.h"
@@ -66,6 +68,38 @@ TYPED_TEST(FoldStatesTest, adds_runs_to_the_carry_in_order_to_the_bit) {
       }
     }
   }
+}
+
+TEST(FoldStates, joins_rows_of_any_exponent) {
+  // Rows of two sums and an exponent; the first of run 1 and both of run 3 are of no tokens.
+  const double none = -std::numeric_limits<double>::infinity();
+  const std::vector<double> runs = {1, 2, -700, 3, 4, 5, 0, 0, none, 7, 1, 900,
+                                    5, 1, -702, 2, 2, 4, 0, 0, none, 0, 0, none};
+  std::vector<double> numbers = runs;
+  Device device = Device::cpu(1);
+  for (const bool ascending : {true, false}) {
+    std::vector<double> out(6, 99.0);
+    device.run(FoldStates{.out = tensor_of(out, {6}),
+                          .runs = tensor_of(numbers, {4, 6}),
+                          .begin = 0,
+                          .end = 4,
+                          .ascending = ascending,
+                          .exponent_columns = 3});
+    EXPECT_THAT(out,
+                testing::ElementsAre(testing::DoubleEq(1 + 5 * std::exp(-2.0)),
+                                     testing::DoubleEq(2 + 1 * std::exp(-2.0)), -700, 7, 1, 900));
+  }
+  std::vector<double> carry = {0.5, 0.5, -700, 0, 0, none};
+  device.run(FoldStates{.out = tensor_of(carry, {6}),
+                        .runs = tensor_of(numbers, {4, 6}),
+                        .carry = tensor_of(carry, {6}),
+                        .begin = 3,
+                        .end = 4,
+                        .exponent_columns = 3});
+  EXPECT_THAT(carry, testing::ElementsAre(0.5, 0.5, -700, 0, 0, none)) << "joined with nothing";
+  std::vector<double> empty(6, 99.0);
+  device.run(FoldStates{.out = tensor_of(empty, {6}), .exponent_columns = 3});
+  EXPECT_THAT(empty, testing::ElementsAre(0, 0, none, 0, 0, none));
 }
 
 TEST(FoldStates, refuses_what_breaks_its_contract) {
