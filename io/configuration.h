@@ -33,6 +33,10 @@ config::Config resolved(const config::Config& configuration);
 /// exactly.
 std::string to_text(const config::Config& configuration);
 
+/// What each layer attends with: model.attention, with what model.layer_override sets in its place.
+/// Throws usage when an override names no layer, or one that is not there or has another override.
+std::vector<config::Attention> attention_of_layers(const config::Model& model);
+
 /// Throws usage when a value breaks a rule, naming the key, the value and the rule. It does not ask
 /// whether `data.store` is there: not every verb reads one.
 void validate(const config::Config& configuration);

@@ -6,10 +6,12 @@
 
 #include <charconv>
 #include <cstdint>
+#include <memory>
 #include <optional>
 
 #include "io/config.pb.h"
 #include "io/spelling.h"
+#include "io/text_format.h"
 
 namespace longscan {
 
@@ -44,7 +46,8 @@ void collect_keys(const Descriptor& section, const Path& path, std::vector<Key>&
   for (int i = 0; i < section.field_count(); ++i) {
     Path longer = path;
     longer.push_back(section.field(i));
-    if (const Descriptor* inner = section.field(i)->message_type()) {
+    const Descriptor* inner = section.field(i)->message_type();
+    if (inner != nullptr && !section.field(i)->is_repeated()) {
       collect_keys(*inner, longer, keys);
     } else {
       keys.emplace_back(longer);
@@ -67,6 +70,32 @@ std::string section_name(const Descriptor& section, const Descriptor& outer, con
   return "";
 }
 
+/// "layers: ... attention { ... }"
+std::string outline_of(const Descriptor& section) {
+  std::string outline;
+  for (int i = 0; i < section.field_count(); ++i) {
+    const FieldDescriptor& field = *section.field(i);
+    outline += fmt::format("{}{}{}", i > 0 ? " " : "", field.name(),
+                           field.message_type() == nullptr ? ": ..." : " { ... }");
+  }
+  return outline;
+}
+
+/// The dotted name of a key that has this name, first within the section, then anywhere.
+std::string key_elsewhere(const Descriptor& section, std::string_view name,
+                          const std::string& prefix) {
+  for (int i = 0; i < section.field_count(); ++i) {
+    const FieldDescriptor& field = *section.field(i);
+    const Descriptor* inner = field.message_type();
+    if (inner == nullptr || inner->FindFieldByName(std::string(name)) == nullptr) continue;
+    return fmt::format("{}{}.{}", prefix, field.name(), name);
+  }
+  for (const Key& key : all_keys()) {
+    if (key.field().name() == name) return key.name();
+  }
+  return "";
+}
+
 /// A misspelt key of this section, or else the right name of a key that lives elsewhere.
 ErrorText unknown_key_in(const Descriptor& section, const std::string& section_name,
                          std::string_view name, const std::string& prefix) {
@@ -74,9 +103,8 @@ ErrorText unknown_key_in(const Descriptor& section, const std::string& section_n
   const std::string full_name = prefix + std::string(name);
   std::string hint = suggestion(full_name, names);
   if (nearest_name(full_name, names).empty()) {
-    for (const Key& key : all_keys()) {
-      if (key.field().name() == name) hint = fmt::format("did you mean '{}'?", key.name());
-    }
+    const std::string elsewhere = key_elsewhere(section, name, prefix);
+    if (!elsewhere.empty()) hint = fmt::format("did you mean '{}'?", elsewhere);
   }
   const std::string place = section_name.empty() ? "" : fmt::format(" in '{}'", section_name);
   return {.what = fmt::format("unknown key '{}'{}", name, place), .hint = hint};
@@ -138,12 +166,24 @@ std::string Key::value_text(const Message& configuration) const {
   for (std::size_t i = 0; i + 1 < path_.size(); ++i) {
     parent = &parent->GetReflection()->GetMessage(*parent, path_[i]);
   }
+  if (is_list()) return list_text(*parent);
   std::string text;
   google::protobuf::TextFormat::PrintFieldValueToString(*parent, path_.back(), -1, &text);
   return text;
 }
 
+std::string Key::list_text(const Message& parent) const {
+  std::vector<std::string> entries;
+  const google::protobuf::Reflection& reflection = *parent.GetReflection();
+  for (int i = 0; i < reflection.FieldSize(parent, &field()); ++i) {
+    entries.push_back(fmt::format(
+        "{{ {} }}", print_text_format(reflection.GetRepeatedMessage(parent, &field(), i), true)));
+  }
+  return fmt::format("[{}]", fmt::join(entries, ", "));
+}
+
 void Key::set_default_if_absent(Message& configuration) const {
+  if (is_list()) return;  // a list without entries says the same aloud
   Message& parent = parent_in(configuration);
   const google::protobuf::Reflection& reflection = *parent.GetReflection();
   if (reflection.HasField(parent, &field())) return;
@@ -195,7 +235,22 @@ bool Key::assign(Message& parent, std::string_view text) const {
   return false;
 }
 
+void Key::set_list(Message& parent, std::string_view text) const {
+  const google::protobuf::Reflection& reflection = *parent.GetReflection();
+  const std::unique_ptr<Message> read(parent.New());
+  const std::string place = "--set " + name();
+  const bool bracketed = text.starts_with('[') || text.starts_with('{');
+  if (bracketed) {
+    parse_text_format(text, place, *read, field().name() + ": ");
+  } else if (text.find_first_not_of(" \t") != std::string_view::npos) {
+    parse_text_format(text, place, *reflection.AddMessage(read.get(), &field()));
+  }
+  reflection.ClearField(&parent, &field());
+  parent.MergeFrom(*read);
+}
+
 void Key::set(Message& configuration, std::string_view text, const std::string& where) const {
+  if (is_list()) return set_list(parent_in(configuration), text);
   if (assign(parent_in(configuration), text)) return;
   std::string hint;
   if (const EnumDescriptor* type = field().enum_type()) {
@@ -231,13 +286,19 @@ Key key_of(std::string_view dotted_name, const std::string& where) {
     section = field->message_type();
     if (dot == std::string_view::npos) break;
     rest.remove_prefix(dot + 1);
+    if (field->is_repeated()) {
+      throw refuse(
+          {.what = fmt::format("'{}' is a list, whose entries have no names", dotted(path)),
+           .why = "it is set as a whole",
+           .hint = fmt::format("as in {}=\"{}\"", dotted(path), outline_of(*section))});
+    }
     if (section == nullptr) {
       throw refuse({.what = fmt::format("unknown key '{}'", dotted_name),
                     .why = fmt::format("'{}' is a single value", dotted(path)),
                     .hint = fmt::format("did you mean '{}'?", dotted(path))});
     }
   }
-  if (section != nullptr) {
+  if (section != nullptr && !path.back()->is_repeated()) {
     throw refuse({.what = fmt::format("'{}' is a section, not a key", dotted_name),
                   .hint = fmt::format("choose among '{}'",
                                       fmt::join(names_of(*section, dotted(path) + "."), "', '"))});

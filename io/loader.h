@@ -1,10 +1,12 @@
 // Cuts a split of a token store into windows and hands out any part of a step's line.
 //
-// The stream of a split is its tokens: records, each followed by `end`. Window w holds the targets
-// stream[w * L .. (w + 1) * L); the input at each of its positions is the token before the target,
-// `begin` where there is none (and, with isolate_records, at the first target of each record). The
-// last window may be short: its missing positions have input `pad` and no target. So every token of
-// the stream is predicted exactly once an epoch.
+// The stream of a split is its tokens: records, each followed by `end`. Window w is about
+// stream[w * L .. (w + 1) * L). To predict the next token, these are its targets; the input at each
+// of its positions is the token before the target, `begin` where there is none (and, with
+// isolate_records, at the first target of each record). So every token of the stream is predicted
+// exactly once an epoch. To predict masked tokens, these are its inputs, some of them hidden, which
+// are its targets. The last window may be short: its missing positions have input `pad`, no target,
+// and are a document of their own.
 #pragma once
 
 #include <cstdint>
@@ -15,6 +17,15 @@
 #include "io/token_store.h"
 
 namespace longscan {
+
+/// What there is to predict.
+enum class Objective {
+  next_token,  ///< every token of the stream, from those before it
+  /// 15 % of the letters, from everything else (Devlin et al. 2018): 80 % of these are replaced by
+  /// `mask`, 10 % by any letter, and 10 % stay. Which, is a function of seed, epoch and the token's
+  /// index in the stream.
+  masked_token
+};
 
 struct LoaderOptions {
   Split split = Split::train;
@@ -27,6 +38,7 @@ struct LoaderOptions {
   /// True: a line that reaches the end of the epoch goes on in the next one. False, for an
   /// evaluation: it is filled up with windows of `pad` and no target.
   bool repeat = true;
+  Objective objective = Objective::next_token;
 };
 
 /// Where a line begins: the `window`-th window, in shuffled order, of an epoch. All there is to
@@ -44,7 +56,7 @@ struct TokenRun {
 
   std::int64_t first_token = 0;         ///< index within the line
   std::vector<std::int32_t> tokens;     ///< [n] inputs
-  std::vector<std::int32_t> targets;    ///< [n] the token that follows, or kNoTarget
+  std::vector<std::int32_t> targets;    ///< [n] the token to predict here, or kNoTarget
   std::vector<std::int64_t> positions;  ///< [n] distance from the first token of the document
   /// Indices in [0, n) of tokens that begin a document, ascending. The first token of the run is
   /// one only if a document begins there.
@@ -54,7 +66,7 @@ struct TokenRun {
 class Loader {
  public:
   /// `store` must outlive the loader. Throws usage when the window or the batch is not positive,
-  /// data when the split is empty or the state lies outside of it.
+  /// data when the split is empty, has no letter to mask, or the state lies outside of it.
   Loader(const TokenStore& store, const LoaderOptions& options, LoaderState state = {});
 
   const LoaderOptions& options() const { return options_; }
@@ -71,18 +83,29 @@ class Loader {
   /// the store, and nothing else of the corpus. Throws data when the store is damaged.
   TokenRun read(std::int64_t begin, std::int64_t end) const;
 
-  /// Targets of the whole current line, pads not counted.
-  std::int64_t count_targets() const;
+  /// Whether the current line has any target, which few letters may not have when they are masked.
+  /// Reads no further than to the first one.
+  bool has_targets() const;
 
  private:
-  /// Window of the stream that is the line's window `index`; -1 behind the end of an evaluation.
-  std::int64_t window_at(std::int64_t index) const;
+  /// A window of the stream; behind the end of an evaluation it lies behind the stream.
+  struct Window {
+    std::int64_t epoch = 0;
+    std::int64_t origin = 0;  ///< index in the stream of its first position
+  };
+
+  /// The line's window `index`.
+  Window window_at(std::int64_t index) const;
   /// Appends positions [begin, end) of a window to `run`.
-  void append_window(std::int64_t window, std::int64_t begin, std::int64_t end,
+  void append_window(const Window& window, std::int64_t begin, std::int64_t end,
+                     TokenRun& run) const;
+  /// Appends inputs and targets for [first, last) of the stream.
+  void append_next(std::int64_t first, std::int64_t last, TokenRun& run) const;
+  void append_masked(std::int64_t epoch, std::int64_t first, std::int64_t last,
                      TokenRun& run) const;
   /// Where the records begin that positions [begin, end) of a window belong to, counted from the
   /// window's first position; negative for a record that began before it.
-  std::vector<std::int64_t> record_starts(std::int64_t window, std::int64_t begin,
+  std::vector<std::int64_t> record_starts(std::int64_t origin, std::int64_t begin,
                                           std::int64_t end) const;
   /// `starts` are the documents that [begin, end) belongs to, the first at or before `begin`.
   static void append_positions(const std::vector<std::int64_t>& starts, std::int64_t begin,

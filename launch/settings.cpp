@@ -36,12 +36,61 @@ MlpKind mlp_of(config::Model::Mlp mlp) {
   return MlpKind::gelu;
 }
 
-AttentionKind attention_kind_of(config::Attention::Kind kind) {
+AttentionKind kind_of(config::Attention::Kind kind) {
   switch (kind) {
     case config::Attention::elu1:
       return AttentionKind::elu1;
+    case config::Attention::relu:
+      return AttentionKind::relu;
+    case config::Attention::favor_softmax:
+      return AttentionKind::favor_softmax;
+    case config::Attention::favor_hyperbolic:
+      return AttentionKind::favor_hyperbolic;
+    case config::Attention::favor_relu:
+      return AttentionKind::favor_relu;
+    case config::Attention::linformer:
+      return AttentionKind::linformer;
+    case config::Attention::softmax:
+      return AttentionKind::softmax;
+    case config::Attention::identity:
+      return AttentionKind::identity;
   }
   return AttentionKind::elu1;
+}
+
+LinformerSharing sharing_of(config::Attention::Sharing sharing) {
+  switch (sharing) {
+    case config::Attention::none:
+      return LinformerSharing::none;
+    case config::Attention::headwise:
+      return LinformerSharing::headwise;
+    case config::Attention::key_value:
+      return LinformerSharing::key_value;
+    case config::Attention::layerwise:
+      return LinformerSharing::layerwise;
+  }
+  return LinformerSharing::headwise;
+}
+
+AttentionOptions attention_options(const config::Attention& attention) {
+  const bool regularized = attention.row_norms() == config::Attention::regularized;
+  return {.kind = kind_of(attention.kind()),
+          .features = attention.features(),
+          .orthogonal = attention.orthogonal(),
+          .row_norms = regularized ? RowNorms::regularized : RowNorms::chi,
+          .redraw_interval = attention.redraw_interval(),
+          .projected_length = attention.projected_length(),
+          .sharing = sharing_of(attention.sharing())};
+}
+
+Objective objective_of(config::Training::Objective objective) {
+  switch (objective) {
+    case config::Training::next_token:
+      return Objective::next_token;
+    case config::Training::masked_token:
+      return Objective::masked_token;
+  }
+  return Objective::next_token;
 }
 
 Schedule schedule_of(config::Optimizer::Schedule schedule) {
@@ -58,22 +107,34 @@ Schedule schedule_of(config::Optimizer::Schedule schedule) {
 
 }  // namespace
 
+bool counts_places(const ModelOptions& model) {
+  return model.positions == Positions::learned ||
+         model.first_with(AttentionKind::linformer) < model.layers;
+}
+
 ModelOptions model_options(const config::Config& configuration, const Vocabulary& vocabulary) {
   const config::Model& model = configuration.model();
-  const bool learned = model.positions() == config::Model::learned;
-  return {
+  ModelOptions options{
       .vocabulary = vocabulary.size(),
       .width = model.width(),
       .layers = model.layers(),
       .heads = model.heads(),
       .hidden = model.hidden(),
       .positions = positions_of(model.positions()),
-      .longest_document = learned ? configuration.data().window() : 0,
       .norm = model.norm() == config::Model::rms_norm ? NormKind::rms_norm : NormKind::layer_norm,
       .mlp = mlp_of(model.mlp()),
       .tied_embedding = model.tied_embedding(),
       .dropout = model.dropout(),
-      .attention = {.kind = attention_kind_of(model.attention().kind())}};
+      .causal = model.causal(),
+      .reversible = model.reversible(),
+      .attention = attention_options(model.attention())};
+  if (!model.layer_override().empty()) {
+    for (const config::Attention& attention : attention_of_layers(model)) {
+      options.layer_attention.push_back(attention_options(attention));
+    }
+  }
+  if (counts_places(options)) options.longest_document = configuration.data().window();
+  return options;
 }
 
 OptimizerOptions optimizer_options(const config::Config& configuration) {
@@ -95,7 +156,8 @@ LoaderOptions training_options(const config::Config& configuration) {
           .window = configuration.data().window(),
           .batch = configuration.data().batch(),
           .isolate_records = configuration.data().isolate_records(),
-          .seed = configuration.training().seed()};
+          .seed = configuration.training().seed(),
+          .objective = objective_of(configuration.training().objective())};
 }
 
 LoaderOptions evaluation_options(const config::Config& configuration, Split split) {

@@ -12,7 +12,11 @@
 
 namespace longscan {
 
-/// Learned positions get an entry for every place in a window.
+/// Whether the model has parameters for every place in a document: learned positions and linformer
+/// have.
+bool counts_places(const ModelOptions& model);
+
+/// Each place in a window gets its entry where the model counts places.
 ModelOptions model_options(const config::Config& configuration, const Vocabulary& vocabulary);
 /// The schedule ends at training.max_steps.
 OptimizerOptions optimizer_options(const config::Config& configuration);

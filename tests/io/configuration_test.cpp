@@ -202,6 +202,179 @@ TEST(Configuration, ListsWhatDiffers) {
                           "model.mlp: gelu -> relu"));
 }
 
+/// A model of four layers, one or two of which have overrides.
+const std::string kHybrid =
+    "model {\n"
+    "  attention { kind: favor_softmax features: 64 }\n"
+    "  layer_override { layers: 3 attention { kind: softmax } }\n"
+    "  layer_override { layers: [0, 1] attention { features: 8 orthogonal: false } }\n"
+    "}\n";
+
+TEST(Configuration, OverridesReplaceInTheirLayersWhatTheySetAndNothingElse) {
+  for (const config::Config& configuration : {parsed(kHybrid), resolved(parsed(kHybrid))}) {
+    const std::vector<config::Attention> layers = attention_of_layers(configuration.model());
+    ASSERT_EQ(layers.size(), 4u);
+    EXPECT_EQ(layers[0].kind(), config::Attention::favor_softmax);
+    EXPECT_EQ(layers[0].features(), 8);
+    EXPECT_FALSE(layers[1].orthogonal());
+    EXPECT_EQ(layers[2].features(), 64);
+    EXPECT_TRUE(layers[2].orthogonal());
+    EXPECT_EQ(layers[3].kind(), config::Attention::softmax);
+    EXPECT_EQ(layers[3].features(), 64);
+  }
+}
+
+TEST(Configuration, OverridesSurviveTheWayThroughText) {
+  const std::string text = to_text(parsed(kHybrid));
+  EXPECT_THAT(text, HasSubstr("layers: [0, 1]"));
+  EXPECT_EQ(to_text(parsed(text)), text);
+  EXPECT_EQ(hash_of(parsed(text)), hash_of(parsed(kHybrid)));
+  EXPECT_NE(hash_of(parsed(text)), hash_of(parsed("model { attention { kind: favor_softmax } }")));
+}
+
+TEST(Configuration, ListsOfOverridesAreComparedAsAWhole) {
+  EXPECT_THAT(
+      config_differences(config::Config(), parsed(kHybrid)),
+      ElementsAre("model.attention.kind: elu1 -> favor_softmax",
+                  "model.attention.features: 256 -> 64",
+                  "model.layer_override: [] -> [{ layers: [3] attention { kind: softmax } }, "
+                  "{ layers: [0, 1] attention { features: 8 orthogonal: false } }]"));
+  EXPECT_THAT(config_differences(parsed(kHybrid), parsed(to_text(parsed(kHybrid)))), IsEmpty());
+}
+
+TEST(Configuration, SetReplacesAllOverrides) {
+  config::Config configuration = parsed(kHybrid);
+  apply_override(configuration, "model.layer_override=layers: 2 attention { kind: identity }");
+  ASSERT_EQ(configuration.model().layer_override().size(), 1);
+  EXPECT_EQ(configuration.model().layer_override(0).layers(0), 2);
+  EXPECT_EQ(configuration.model().attention().features(), 64) << "another key";
+  // As config_differences prints it.
+  apply_override(configuration,
+                 "model.layer_override=[{ layers: [3] attention { kind: softmax } }, "
+                 "{ layers: [0, 1] attention { features: 8 orthogonal: false } }]");
+  EXPECT_THAT(config_differences(configuration, parsed(kHybrid)), IsEmpty());
+  apply_override(configuration, "model.layer_override={ layers: 1 attention { kind: relu } }");
+  EXPECT_EQ(configuration.model().layer_override().size(), 1);
+  apply_override(configuration, "model.layer_override=");
+  EXPECT_EQ(configuration.model().layer_override().size(), 0);
+  apply_override(configuration, "model.layer_override=[]");
+  EXPECT_EQ(configuration.model().layer_override().size(), 0);
+}
+
+TEST(Configuration, ExplainsMistakesInsideAList) {
+  EXPECT_EQ(override_error("model.layer_override=layers: 3 atention { kind: softmax }"),
+            "--set model.layer_override:1:11: unknown key 'atention' in 'model.layer_override', "
+            "did you mean 'attention'?");
+  EXPECT_EQ(override_error("model.layer_override=[{ layers: 3 attention { kind: softmx } }]"),
+            "--set model.layer_override:1:32: 'softmx' is no value of model.attention.kind, which "
+            "takes one of 'elu1', 'relu', 'favor_softmax', 'favor_hyperbolic', 'favor_relu', "
+            "'linformer', 'softmax', 'identity', did you mean 'softmax'?");
+  EXPECT_EQ(override_error("model.layer_override=layers: 3 kind: softmax"),
+            "--set model.layer_override:1:11: unknown key 'kind' in 'model.layer_override', did "
+            "you mean 'attention.kind'?");
+  EXPECT_THAT(override_error("model.layer_override=3"),
+              AllOf(HasSubstr("--set model.layer_override:1:"), HasSubstr("understand '3'")));
+  EXPECT_THAT(override_error("model.layer_override=[{ layers: 3 }"),
+              HasSubstr("--set model.layer_override:1:"));
+  EXPECT_EQ(override_error("model.layer_override.layers=3"),
+            "--set model.layer_override.layers=3: 'model.layer_override' is a list, whose entries "
+            "have no names, it is set as a whole, as in model.layer_override=\"layers: ... "
+            "attention { ... }\"");
+  EXPECT_EQ(parse_error("model {\n layer_override { layers: 3 kind: softmax }\n}"),
+            "run.txt:2:29: unknown key 'kind' in 'model.layer_override', did you mean "
+            "'attention.kind'?");
+  EXPECT_THAT(override_error("model.layer_overide=layers: 3"),
+              HasSubstr("did you mean 'model.layer_override'?"));
+}
+
+TEST(Configuration, SaysWhichOverrideNamesNoLayer) {
+  const auto error_of = [](const std::string& overrides) {
+    return rule_error({"model.layer_override=" + overrides});
+  };
+  EXPECT_EQ(error_of("attention { kind: relu }"),
+            "configuration: model.layer_override = { attention { kind: relu } } cannot be used, it "
+            "must name layers, as in `layers: [1, 3]`");
+  EXPECT_EQ(error_of("layers: [3, 4] attention { kind: relu }"),
+            "configuration: model.layer_override = { layers: 4 } cannot be used, it must name "
+            "layers 0 to 3");
+  EXPECT_THAT(error_of("layers: -1 attention { kind: relu }"), HasSubstr("layers 0 to 3"));
+  for (const char* twice :
+       {"layers: [2, 2] attention { kind: relu }",
+        "[{ layers: 2 attention { kind: relu } }, { layers: [1, 2] attention { features: 3 } }]"}) {
+    EXPECT_EQ(error_of(twice),
+              "configuration: model.layer_override = { layers: 2 } cannot be used, it must name "
+              "every layer once at most");
+  }
+  EXPECT_EQ(error_of("layers: 2"),
+            "configuration: model.layer_override = { layers: [2] } cannot be used, it must set "
+            "attention");
+  EXPECT_THAT(error_of("layers: 2 attention { features: 0 }"),
+              HasSubstr("model.layer_override.attention.features = 0 cannot be used"));
+}
+
+TEST(Configuration, WhatIsToBePredictedMustNotBeSeen) {
+  EXPECT_EQ(rule_error({"model.causal=false"}),
+            "configuration: training.objective = next_token cannot be used with model.causal = "
+            "false, a token would see the one that it is to predict, set "
+            "training.objective=masked_token or model.causal=true");
+  EXPECT_NO_THROW(validate(overridden({"model.causal=false", "training.objective=masked_token"})));
+  EXPECT_NO_THROW(validate(overridden({"training.objective=masked_token"})));
+}
+
+TEST(Configuration, LinformerIsNotCausal) {
+  const std::string linformer = "model.attention.kind=linformer";
+  EXPECT_EQ(rule_error({linformer}),
+            "configuration: layer 0 attends with linformer, which cannot be causal, it mixes all "
+            "places of a document before it attends, set model.causal=false, or choose another "
+            "kind");
+  EXPECT_THAT(rule_error({"model.layer_override=layers: 2 attention { kind: linformer }"}),
+              HasSubstr("layer 2 attends with linformer"));
+  const std::vector<std::string> masked = {"model.causal=false", "training.objective=masked_token",
+                                           linformer};
+  EXPECT_NO_THROW(validate(overridden(masked)));
+  std::vector<std::string> shared = masked;
+  shared.insert(shared.end(), {"model.attention.sharing=layerwise",
+                               "model.layer_override=layers: 2 attention { sharing: none }"});
+  EXPECT_THAT(rule_error(shared), AllOf(HasSubstr("layer 2 attends with linformer, whose "),
+                                        HasSubstr("layerwise all layers of this kind")));
+  shared.back() = "model.layer_override=layers: 3 attention { projected_length: 3 }";
+  EXPECT_THAT(rule_error(shared), HasSubstr("layer 3 attends with linformer"));
+  shared.back() = "model.layer_override=layers: 3 attention { kind: softmax }";
+  EXPECT_NO_THROW(validate(overridden(shared)));
+  std::vector<std::string> large = masked;
+  large.insert(large.end(), {"data.window=1099511627776", "model.attention.projected_length=2"});
+  EXPECT_THAT(rule_error(large), HasSubstr("projected_length = 2 cannot be used, it must keep a "
+                                           "projection of 2 rows and data.window"));
+}
+
+TEST(Configuration, SegmentsNeedAStateThatLooksBack) {
+  const std::string segment = "training.segment=1024";
+  for (const char* kind :
+       {"elu1", "relu", "favor_softmax", "favor_hyperbolic", "favor_relu", "identity"}) {
+    EXPECT_NO_THROW(validate(overridden({segment, std::string("model.attention.kind=") + kind})));
+  }
+  EXPECT_EQ(rule_error({segment, "model.layer_override=layers: 2 attention { kind: softmax }"}),
+            "configuration: layer 2 attends with softmax, which takes the line in one segment, "
+            "segments hand on a state that looks back, and it needs all tokens at once, set "
+            "training.segment=0, or choose another kind");
+  const std::vector<std::string> masked = {segment, "model.causal=false",
+                                           "training.objective=masked_token"};
+  EXPECT_THAT(rule_error(masked),
+              AllOf(HasSubstr("layer 0 attends with elu1, which takes the line in one segment "
+                              "where model.causal is false"),
+                    HasSubstr("it looks ahead as well")));
+  std::vector<std::string> fitting = masked;
+  fitting.emplace_back("model.attention.kind=identity");
+  EXPECT_NO_THROW(validate(overridden(fitting))) << "hands on nothing";
+  fitting.back() = "data.window=1024";
+  EXPECT_NO_THROW(validate(overridden(fitting))) << "there is one segment";
+  fitting.emplace_back("data.batch=2");
+  EXPECT_THAT(rule_error(fitting), HasSubstr("one segment"));
+  EXPECT_THAT(rule_error({segment, "model.causal=false", "training.objective=masked_token",
+                          "model.attention.kind=linformer"}),
+              HasSubstr("layer 0 attends with linformer, which takes the line in one segment"));
+}
+
 TEST(Configuration, AcceptsItsOwnDefaultsAndWhatIsOdd) {
   EXPECT_NO_THROW(validate(config::Config()));
   EXPECT_NO_THROW(validate(resolved(config::Config())));
@@ -238,7 +411,9 @@ INSTANTIATE_TEST_SUITE_P(
     testing::Values("data.window=0", "data.window=9223372036854775807", "data.batch=0",
                     "model.width=0", "model.width=-8", "model.layers=0", "model.heads=0",
                     "model.hidden=0", "model.hidden=9223372036854775807", "model.dropout=1",
-                    "model.dropout=-0.1", "model.dropout=nan", "optimizer.learning_rate=0",
+                    "model.dropout=-0.1", "model.dropout=nan", "model.attention.features=0",
+                    "model.attention.features=1048577", "model.attention.redraw_interval=-1",
+                    "model.attention.projected_length=0", "optimizer.learning_rate=0",
                     "optimizer.learning_rate=inf", "optimizer.learning_rate=nan",
                     "optimizer.beta1=1", "optimizer.beta2=-0.5", "optimizer.epsilon=0",
                     "optimizer.weight_decay=-1", "optimizer.warmup_steps=-1",

@@ -4,6 +4,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <cmath>
 #include <numeric>
 #include <optional>
 #include <set>
@@ -68,18 +70,36 @@ class LoaderTest : public testing::Test {
         const std::int64_t at = window * length + i;
         const bool there = at < size;
         const bool isolated = there && options.isolate_records && begins_record[at];
-        if (i == 0 || isolated) {
+        if (i == 0 || isolated || at == size) {  // pads are a document
           document = i;
           line.document_starts.push_back(slot * length + i);
         }
-        line.tokens.push_back(!there                ? vocabulary_.pad()
-                              : at == 0 || isolated ? vocabulary_.begin()
-                                                    : stream[at - 1]);
-        line.targets.push_back(there ? stream[at] : -1);
+        if (there && options.objective == Objective::masked_token) {
+          append_masked(stream[at], at, epoch, options.seed, line);
+        } else {
+          line.tokens.push_back(!there                ? vocabulary_.pad()
+                                : at == 0 || isolated ? vocabulary_.begin()
+                                                      : stream[at - 1]);
+          line.targets.push_back(there ? stream[at] : -1);
+        }
         line.positions.push_back(i - document);
       }
     }
     return line;
+  }
+
+  /// A token of the stream and what is to be predicted there, by the definition.
+  void append_masked(std::int32_t token, std::int64_t at, std::int64_t epoch, std::uint64_t seed,
+                     TokenRun& line) const {
+    const auto [choice, kind, letter, unused] =
+        random_words({seed, RandomPurpose::masking, static_cast<std::uint64_t>(epoch)},
+                     static_cast<std::uint64_t>(at));
+    const double share = (kind + 0.5) / 4294967296.0;
+    const bool masked = token < 26 && (choice + 0.5) / 4294967296.0 < 0.15;
+    line.targets.push_back(masked ? token : -1);
+    if (masked && share < 0.8) token = 29;
+    if (masked && share >= 0.8 && share < 0.9) token = static_cast<int>(26.0 * letter / 0x1p32);
+    line.tokens.push_back(token);
   }
 
   static TokenRun cut(const TokenRun& line, std::int64_t begin, std::int64_t end) {
@@ -113,8 +133,8 @@ TEST_F(LoaderTest, AWindowPredictsEachTokenFromTheOneBeforeIt) {
   const std::int32_t begin = 27, end = 28, pad = 26;
   EXPECT_THAT(run.tokens, ElementsAre(begin, 0, 1, end, 2, pad));
   EXPECT_THAT(run.targets, ElementsAre(0, 1, end, 2, end, -1));
-  EXPECT_THAT(run.positions, ElementsAre(0, 1, 2, 0, 1, 2));
-  EXPECT_THAT(run.document_starts, ElementsAre(0, 3));
+  EXPECT_THAT(run.positions, ElementsAre(0, 1, 2, 0, 1, 0));
+  EXPECT_THAT(run.document_starts, ElementsAre(0, 3, 5));
 }
 
 TEST_F(LoaderTest, IsolatedRecordsAreDocumentsThatStartWithBegin) {
@@ -128,8 +148,8 @@ TEST_F(LoaderTest, IsolatedRecordsAreDocumentsThatStartWithBegin) {
   const std::int32_t begin = 27, end = 28, pad = 26;
   EXPECT_THAT(run.tokens, ElementsAre(begin, 0, 1, begin, 2, begin, 3, pad, pad, pad));
   EXPECT_THAT(run.targets, ElementsAre(0, 1, end, 2, end, 3, end, -1, -1, -1));
-  EXPECT_THAT(run.positions, ElementsAre(0, 1, 2, 0, 1, 0, 1, 2, 3, 4));
-  EXPECT_THAT(run.document_starts, ElementsAre(0, 3, 5));
+  EXPECT_THAT(run.positions, ElementsAre(0, 1, 2, 0, 1, 0, 1, 0, 1, 2));
+  EXPECT_THAT(run.document_starts, ElementsAre(0, 3, 5, 7));
 }
 
 TEST_F(LoaderTest, EveryCutOfEveryLineIsThatOfTheNaiveLine) {
@@ -137,13 +157,17 @@ TEST_F(LoaderTest, EveryCutOfEveryLineIsThatOfTheNaiveLine) {
   for (const std::int64_t window : {1, 2, 5, 7, 43, 100}) {
     for (const std::int64_t batch : {1, 3}) {
       for (const bool isolate : {false, true}) {
-        for (const bool repeat : {false, true}) {
+        for (const auto& [objective, repeat] : {std::pair{Objective::next_token, false},
+                                                {Objective::next_token, true},
+                                                {Objective::masked_token, false},
+                                                {Objective::masked_token, true}}) {
           const LoaderOptions options = {.window = window,
                                          .batch = batch,
                                          .isolate_records = isolate,
                                          .shuffle = window % 2 == 1,
                                          .seed = 7,
-                                         .repeat = repeat};
+                                         .repeat = repeat,
+                                         .objective = objective};
           Loader loader(*store_, options);
           for (int step = 0; step < 4; ++step, loader.advance()) {
             const TokenRun line = naive_line(options, loader.state());
@@ -197,12 +221,12 @@ TEST_F(LoaderTest, AnEpochPredictsEveryTokenOnce) {
         ++histogram[static_cast<std::size_t>(target)];
         ++targets;
       }
-      EXPECT_EQ(loader.count_targets(), targets);
+      EXPECT_TRUE(loader.has_targets());
       counted += targets;
     }
     EXPECT_EQ(histogram, store_->histogram(Split::train));
     EXPECT_EQ(counted, store_->tokens(Split::train));
-    EXPECT_EQ(loader.count_targets(), 0);
+    EXPECT_FALSE(loader.has_targets());
   }
 }
 
@@ -248,6 +272,126 @@ TEST_F(LoaderTest, TheSeedDecidesTheOrder) {
   };
   EXPECT_EQ(targets_of(1), targets_of(1));
   EXPECT_NE(targets_of(1), targets_of(2));
+}
+
+/// What becomes of the letters of one epoch, by their index in the stream.
+struct Masks {
+  std::vector<std::int32_t> tokens;
+  std::vector<std::int32_t> targets;
+};
+
+Masks masks_of(const TokenStore& store, const LoaderOptions& options, std::int64_t epoch = 0) {
+  Masks masks;
+  Loader loader(store, options, {.epoch = epoch, .window = 0});
+  for (; loader.state().epoch == epoch; loader.advance()) {
+    const TokenRun line = loader.read(0, loader.line_tokens());
+    masks.tokens.insert(masks.tokens.end(), line.tokens.begin(), line.tokens.end());
+    masks.targets.insert(masks.targets.end(), line.targets.begin(), line.targets.end());
+  }
+  const auto size = static_cast<std::size_t>(store.tokens(options.split));
+  masks.tokens.resize(size);
+  masks.targets.resize(size);
+  return masks;
+}
+
+TEST_F(LoaderTest, MasksTheShareOfLettersThatWasPromisedAndTellsWhatTheyWere) {
+  make_store(std::vector<std::string>(100, std::string(1000, 'A') + std::string(1000, 'Y')));
+  const LoaderOptions options = {
+      .window = 4096, .shuffle = false, .seed = 3, .objective = Objective::masked_token};
+  const Masks masks = masks_of(*store_, options);
+  const std::vector<std::int32_t> stream =
+      store_->read(Split::train, 0, store_->tokens(Split::train));
+  double letters = 0, masked = 0, hidden = 0, kept = 0, replaced = 0;
+  std::vector<double> replacements(26);
+  for (std::size_t i = 0; i < stream.size(); ++i) {
+    letters += stream[i] < 26;
+    if (masks.targets[i] == TokenRun::kNoTarget) {
+      ASSERT_EQ(masks.tokens[i], stream[i]) << "hidden, and not to be predicted";
+      continue;
+    }
+    ASSERT_EQ(masks.targets[i], stream[i]);
+    ASSERT_LT(stream[i], 26) << "no letter";
+    ++masked;
+    hidden += masks.tokens[i] == vocabulary_.mask();
+    kept += masks.tokens[i] == stream[i];
+    if (masks.tokens[i] == vocabulary_.mask() || masks.tokens[i] == stream[i]) continue;
+    ++replaced;
+    ASSERT_LT(masks.tokens[i], 26);
+    ++replacements[static_cast<std::size_t>(masks.tokens[i])];
+  }
+  const auto expect_share = [](double count, double total, double share, const char* what) {
+    EXPECT_NEAR(count / total, share, 4 * std::sqrt(share * (1 - share) / total)) << what;
+  };
+  EXPECT_EQ(letters, 200'000);
+  expect_share(masked, letters, 0.15, "masked");
+  expect_share(hidden, masked, 0.8, "hidden");
+  expect_share(replaced, masked, 0.1 * 25 / 26, "replaced by another letter");
+  expect_share(kept, masked, 0.1 + 0.1 / 26, "kept, or replaced by itself");
+  for (std::size_t letter = 1; letter < 24; ++letter) {  // A and Y are 0 and 19
+    if (letter != 19) expect_share(replacements[letter], replaced, 1 / 25.0, "one letter");
+  }
+}
+
+TEST_F(LoaderTest, MasksDependOnSeedEpochAndPlaceAlone) {
+  make_store({std::string(3000, 'A'), std::string(2001, 'C')});
+  LoaderOptions options = {
+      .window = 70, .shuffle = false, .seed = 3, .objective = Objective::masked_token};
+  const Masks masks = masks_of(*store_, options);
+  for (const std::int64_t window : {1, 43, 512, 6000}) {
+    for (const std::int64_t batch : {1, 4}) {
+      options.window = window;
+      options.batch = batch;
+      options.isolate_records = batch == 4;
+      const Masks other = masks_of(*store_, options);
+      EXPECT_EQ(other.tokens, masks.tokens) << window << " " << batch;
+      EXPECT_EQ(other.targets, masks.targets) << window << " " << batch;
+    }
+  }
+  EXPECT_NE(masks_of(*store_, options, 1).targets, masks.targets) << "every epoch has its own";
+  options.seed = 4;
+  EXPECT_NE(masks_of(*store_, options).targets, masks.targets);
+}
+
+TEST_F(LoaderTest, AMaskedRecordIsADocumentWithItsEnd) {
+  make_store({"AC", "D", "E"});  // the stream: A C end D end E end
+  const LoaderOptions options = {.window = 5,
+                                 .batch = 2,
+                                 .isolate_records = true,
+                                 .shuffle = false,
+                                 .objective = Objective::masked_token};
+  const TokenRun run = Loader(*store_, options).read(0, 10);
+  const std::int32_t end = 28, pad = 26;
+  for (const std::size_t place : {2, 4, 6}) EXPECT_EQ(run.tokens[place], end);
+  for (const std::size_t place : {7, 8, 9}) EXPECT_EQ(run.tokens[place], pad);
+  for (const std::size_t place : {2, 4, 6, 7, 8, 9}) EXPECT_EQ(run.targets[place], -1);
+  EXPECT_THAT(run.positions, ElementsAre(0, 1, 2, 0, 1, 0, 1, 0, 1, 2));
+  EXPECT_THAT(run.document_starts, ElementsAre(0, 3, 5, 7));
+}
+
+TEST_F(LoaderTest, KnowsALineWithoutTargets) {
+  make_store(kRecords);
+  for (const std::int64_t window : {1, 3, 2000}) {
+    const LoaderOptions options = {
+        .window = window, .batch = 2, .seed = 5, .objective = Objective::masked_token};
+    Loader loader(*store_, options);
+    int lines_without = 0;
+    for (int line = 0; line < 200; ++line, loader.advance()) {
+      const TokenRun run = loader.read(0, loader.line_tokens());
+      const bool has_targets = std::any_of(run.targets.begin(), run.targets.end(),
+                                           [](std::int32_t target) { return target >= 0; });
+      EXPECT_EQ(loader.has_targets(), has_targets);
+      lines_without += !has_targets;
+    }
+    EXPECT_GE(lines_without, window < 2000 ? 20 : 0) << window;
+  }
+}
+
+TEST_F(LoaderTest, RefusesToMaskWhereThereAreNoLetters) {
+  make_store({"", ""});
+  EXPECT_NO_THROW(Loader(*store_, {}));
+  EXPECT_THAT(
+      message_of(ErrorKind::data, [&] { Loader(*store_, {.objective = Objective::masked_token}); }),
+      HasSubstr("the split 'train' has no letters, only letters are masked"));
 }
 
 TEST_F(LoaderTest, RefusesWrongOptionsAndEmptySplits) {
