@@ -172,9 +172,12 @@ std::vector<StoredTensor> list_tensors(hid_t group) {
   return tensors;
 }
 
-/// Throws data unless the group holds exactly the targets, in their shapes and types.
+/// Whether a group may hold more than what is read of it.
+enum class Others { forbidden, left_alone };
+
+/// Throws data unless the group holds the targets, in their shapes and types.
 void check_targets(hid_t group, const char* group_name, std::span<const NamedTensor> targets,
-                   const std::filesystem::path& path) {
+                   const std::filesystem::path& path, Others others = Others::forbidden) {
   const auto refuse = [&](const std::string& what, const std::string& why) {
     return Error(ErrorKind::data, {.what = what,
                                    .why = why,
@@ -198,7 +201,7 @@ void check_targets(hid_t group, const char* group_name, std::span<const NamedTen
     }
     stored.erase(found);
   }
-  if (stored.empty()) return;
+  if (stored.empty() || others == Others::left_alone) return;
   const StoredTensor& extra = stored.begin()->second;
   throw refuse(fmt::format("{}/{} of the checkpoint, {}, has no place", group_name, extra.name,
                            describe(extra)),
@@ -276,6 +279,19 @@ void read_checkpoint(const std::filesystem::path& path, std::span<const NamedTen
     read_tensors(parameters.id(), model);
     read_tensors(first.id(), first_moment);
     read_tensors(second.id(), second_moment);
+  });
+}
+
+void read_parameters(const std::filesystem::path& path, std::span<const NamedTensor> some,
+                     Verified verified) {
+  check_tensors(some);
+  verify(path, verified);
+  on_file(ErrorKind::data, kDamaged, path, [&] {
+    const hdf5::Guard guard;
+    const hdf5::File file = open_checkpoint(path);
+    const hdf5::Group parameters = hdf5::open_group(file.id(), kModel);
+    check_targets(parameters.id(), "model", some, path, Others::left_alone);
+    read_tensors(parameters.id(), some);
   });
 }
 

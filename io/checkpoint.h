@@ -92,6 +92,11 @@ void read_checkpoint(const std::filesystem::path& path, std::span<const NamedTen
                      std::span<const NamedTensor> second_moment = {},
                      Verified verified = Verified::now);
 
+/// Fills some of the parameters: those of the checkpoint that are not asked for are left alone.
+/// Otherwise as `read_checkpoint`.
+void read_parameters(const std::filesystem::path& path, std::span<const NamedTensor> some,
+                     Verified verified = Verified::now);
+
 /// Throws missing when the file or its manifest is not there, data when the contents are not the
 /// manifest's.
 void verify_checkpoint(const std::filesystem::path& path);

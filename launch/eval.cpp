@@ -30,6 +30,14 @@ void require_fits(const OpenedCheckpoint& checkpoint, const TokenStore& store, S
                                 .where = path});
 }
 
+void require_targets(const Evaluation& evaluation, const TokenStore& store) {
+  if (evaluation.totals.tokens > 0) return;
+  throw Error(ErrorKind::data, {.what = "there is nothing to predict",
+                                .why = "no token of the windows evaluated is masked",
+                                .hint = "evaluate more with --windows",
+                                .where = store.path().string()});
+}
+
 }  // namespace
 
 void Evaluate::declare(CLI::App& app) {
@@ -67,15 +75,18 @@ void Evaluate::run(Session& session) const {
   const Evaluation evaluation = evaluate(transformer, parameters.weights(), mesh, *store,
                                          evaluation_options(checkpoint.configuration, split),
                                          windows_, checkpoint.configuration.training().segment());
+  require_targets(evaluation, *store);
   session.say("{} at step {} on '{}' of {}", checkpoint.path.string(),
               grouped(checkpoint.header.step), split_, store->path().string());
-  session.say("{:<24}{:>12}", "tokens",
+  const bool masked =
+      checkpoint.configuration.training().objective() == config::Training::masked_token;
+  session.say("{:<24}{:>12}", masked ? "masked tokens" : "tokens",
               grouped(static_cast<std::int64_t>(evaluation.totals.tokens)));
   session.say("{:<24}{:>12.4f}", "loss", evaluation.loss());
   session.say("{:<24}{:>12.4f}", "perplexity", evaluation.perplexity());
   session.say("{:<24}{:>12.4f}", "unigram baseline", evaluation.unigram_perplexity());
   session.say("{:<24}{:>10.2f} %", "accuracy", 100 * evaluation.accuracy());
-  if (checkpoint.vocabulary.name() == "bytes") {
+  if (checkpoint.vocabulary.name() == "bytes" && !masked) {
     session.say("{:<24}{:>12.4f}", "bits per byte", evaluation.bits_per_letter());
   }
 }

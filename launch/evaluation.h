@@ -15,11 +15,13 @@ struct Evaluation {
   double letters = 0;       ///< targets that are no special tokens
   double unigram_loss = 0;  ///< nats of the same targets where only letter frequencies are known
 
-  double loss() const { return totals.loss / totals.tokens; }  ///< nats a token
+  // Of targets, of which there must be some.
+  double loss() const { return totals.loss / totals.tokens; }  ///< nats a target
   double perplexity() const;
   double unigram_perplexity() const;
   double accuracy() const { return totals.correct / totals.tokens; }
-  /// Of the whole text, its end tokens' share spread over its letters.
+  /// Of the whole text, its end tokens' share spread over its letters; where every token is a
+  /// target.
   double bits_per_letter() const;
 };
 

@@ -7,7 +7,7 @@
 
 #include "io/checkpoint_folder.h"
 #include "kernels/error.h"
-#include "launch/saved_run.h"
+#include "launch/settings.h"
 
 namespace longscan {
 
@@ -40,17 +40,17 @@ FoundCheckpoint choose(Session& session, const std::string& resume, const fs::pa
 }
 
 /// What parameters must fit: everything about the model but its dropout.
-bool fixes_model(std::string_view difference, const config::Config& configuration) {
-  const bool learned = configuration.model().positions() == config::Model::learned;
+bool fixes_model(std::string_view difference, const ModelOptions& model) {
   return (difference.starts_with("model.") && !difference.starts_with("model.dropout")) ||
-         (learned && difference.starts_with("data.window"));
+         (counts_places(model) && difference.starts_with("data.window"));
 }
 
 void require_same_model(const StartingPoint& start, const std::vector<std::string>& differences,
                         const config::Config& configuration, const TokenStore& store) {
+  const ModelOptions model = model_options(configuration, store.vocabulary());
   std::vector<std::string> misfits;
   for (const std::string& difference : differences) {
-    if (fixes_model(difference, configuration)) misfits.push_back(difference);
+    if (fixes_model(difference, model)) misfits.push_back(difference);
   }
   if (start.header.vocabulary != store.vocabulary().name()) {
     misfits.push_back(
@@ -61,7 +61,8 @@ void require_same_model(const StartingPoint& start, const std::vector<std::strin
       ErrorKind::usage,
       {.what = fmt::format("the checkpoint's model is another one: {}", fmt::join(misfits, ", ")),
        .why = "its parameters do not fit",
-       .hint = "keep the model's configuration, or choose another folder with --run",
+       .hint = "keep the model's configuration, or begin a run in another folder with --run, whose "
+               "parameters --init-from takes from here as far as they fit",
        .where = start.checkpoint.string()});
 }
 
@@ -75,6 +76,18 @@ void require_same_data(const StartingPoint& start, const TokenStore& store) {
        .hint = "give it its token store, or begin a run in another folder with "
                "--resume=CHECKPOINT to train on with these data",
        .where = start.checkpoint.string()});
+}
+
+/// Where the parameters of a new run come from. Collective.
+FoundCheckpoint find_origin(Session& session, const std::string& named, const TokenStore& store) {
+  FoundCheckpoint origin = find_checkpoint(session, named);
+  if (origin.header.vocabulary == store.vocabulary().name()) return origin;
+  throw Error(
+      ErrorKind::usage,
+      {.what = fmt::format("the checkpoint's vocabulary is '{}'", origin.header.vocabulary),
+       .why = fmt::format("that of {} is '{}'", store.path().string(), store.vocabulary().name()),
+       .hint = "name another checkpoint with --init-from, or other data with --data",
+       .where = origin.path.string()});
 }
 
 /// Whether the checkpoint's place in the order of windows means the same now.
@@ -91,11 +104,15 @@ bool lies_in(const fs::path& file, const fs::path& folder) {
   return fs::equivalent(fs::absolute(file).parent_path(), folder, not_there);
 }
 
-StartingPoint find_start(Session& session, const std::string& resume,
+StartingPoint find_start(Session& session, const std::string& resume, const std::string& init_from,
                          const config::Config& configuration, const TokenStore& store) {
   const FoundCheckpoint found = choose(session, resume, configuration.training().folder());
   StartingPoint start{.checkpoint = found.path, .header = found.header};
-  if (start.is_new()) return start;
+  if (start.is_new()) {
+    if (!init_from.empty()) start.origin = find_origin(session, init_from, store);
+    return start;
+  }
+  if (!init_from.empty()) session.say("--init-from is not needed: the run goes on");
   const config::Config before =
       configuration_from_text(start.header.configuration, start.checkpoint.string());
   const std::vector<std::string> differences = config_differences(before, configuration);

@@ -2,6 +2,7 @@
 #include "launch/saved_run.h"
 
 #include <array>
+#include <map>
 
 #include "dist/agreement.h"
 #include "io/checkpoint_folder.h"
@@ -45,6 +46,38 @@ FoundCheckpoint find_latest_in(Session& session, const std::filesystem::path& fo
   return {.path = latest.path, .header = latest.header};
 }
 
+/// What of a checkpoint fits a model, and what is to be said of the rest.
+struct Match {
+  std::vector<NamedTensor> kept;
+  std::vector<std::string> notices;
+};
+
+Match match(const std::vector<StoredTensor>& stored, const Parameters& parameters) {
+  using Shape = std::vector<std::int64_t>;
+  std::map<std::string, Shape> left;
+  for (const StoredTensor& tensor : stored) left[tensor.name] = tensor.shape;
+  Match match;
+  for (const auto& [name, tensor] : parameters.list()) {
+    const Shape shape(tensor.shape, tensor.shape + tensor.rank);
+    const auto found = left.find(name);
+    if (found != left.end() && found->second == shape) {
+      match.kept.push_back({name, tensor});
+    } else {
+      const std::string other =
+          found == left.end()
+              ? ""
+              : fmt::format(", which is [{}] in the checkpoint", fmt::join(found->second, ", "));
+      match.notices.push_back(
+          fmt::format("  new      {} [{}]{}", name, fmt::join(shape, ", "), other));
+    }
+    left.erase(name);
+  }
+  for (const auto& [name, shape] : left) {
+    match.notices.push_back(fmt::format("  dropped  {} [{}]", name, fmt::join(shape, ", ")));
+  }
+  return match;
+}
+
 void say_removed(Session& session, const std::vector<CheckpointFile>& removed, std::int64_t step) {
   const bool is_rotation = removed.size() == 1 && removed.front().step < step;
   if (removed.empty() || is_rotation) return;
@@ -81,6 +114,24 @@ FoundCheckpoint find_checkpoint(Session& session, const std::filesystem::path& n
 void load_parameters(const Session& session, const std::filesystem::path& path,
                      Parameters& parameters) {
   on_leader(session, [&] { read_checkpoint(path, named(parameters), {}, {}, Verified::before); });
+  broadcast(session, parameters);
+}
+
+void take_parameters(Session& session, const FoundCheckpoint& found, Parameters& parameters) {
+  on_leader(session, [&] {
+    const Match fits = match(list_parameters(found.path, Verified::before), parameters);
+    if (fits.kept.empty()) {
+      throw Error(ErrorKind::usage, {.what = "no parameter of the checkpoint fits the model",
+                                     .why = "none has its name and shape there",
+                                     .hint = "compare the sizes of the two models",
+                                     .where = found.path.string()});
+    }
+    read_parameters(found.path, fits.kept, Verified::before);
+    session.say("{} of {} kept from {} at step {}", fits.kept.size(),
+                counted(std::ssize(parameters.list()), "parameter"), found.path.string(),
+                grouped(found.header.step));
+    for (const std::string& notice : fits.notices) session.say("{}", notice);
+  });
   broadcast(session, parameters);
 }
 

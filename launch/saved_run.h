@@ -30,6 +30,11 @@ FoundCheckpoint find_checkpoint(Session& session, const std::filesystem::path& n
 void load_parameters(const Session& session, const std::filesystem::path& path,
                      Parameters& parameters);
 
+/// Fills those parameters that a checkpoint, which was found, has in the same shape; the others
+/// keep their values. Says how many these are, and names those that are new and those of the
+/// checkpoint that are dropped. Throws usage where none fits.
+void take_parameters(Session& session, const FoundCheckpoint& found, Parameters& parameters);
+
 /// Fills parameters and moments of every rank from a checkpoint that was found.
 void load_trainer(const Session& session, const std::filesystem::path& path, Trainer& trainer);
 

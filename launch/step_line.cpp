@@ -52,10 +52,12 @@ void ProgressMeter::reset(double communication_seconds) {
   begin_ = Clock::now();
   communication_begin_ = communication_seconds;
   added_ = 0;
+  tokens_ = 0;
   totals_ = {};
 }
 
-void ProgressMeter::add(const StepReport& report) {
+void ProgressMeter::add(const StepReport& report, std::int64_t tokens) {
+  tokens_ += static_cast<double>(tokens);
   totals_.loss += report.totals.loss;
   totals_.correct += report.totals.correct;
   totals_.tokens += report.totals.tokens;
@@ -75,7 +77,7 @@ void ProgressMeter::go_on(double communication_seconds) {
 
 Progress ProgressMeter::progress(std::int64_t step, double communication_seconds) const {
   const double seconds = std::chrono::duration<double>(Clock::now() - begin_).count();
-  const double tokens_per_second = totals_.tokens / seconds;
+  const double tokens_per_second = tokens_ / seconds;
   const double seconds_per_step = seconds / static_cast<double>(added_);
   const double loss = totals_.loss / totals_.tokens;
   return {.step = step,

@@ -16,7 +16,7 @@ namespace longscan {
 struct Progress {
   std::int64_t step = 0;   ///< steps done
   std::int64_t steps = 0;  ///< steps of the whole run
-  double loss = 0;         ///< nats a token
+  double loss = 0;         ///< nats a target
   double perplexity = 0;
   double accuracy = 0;
   double gradient_norm = 0;
@@ -38,7 +38,8 @@ class ProgressMeter {
 
   /// Begins an interval. `communication_seconds`: time in collectives so far.
   void reset(double communication_seconds);
-  void add(const StepReport& report);
+  /// `tokens`: those of the step's lines, whether or not they have a target.
+  void add(const StepReport& report, std::int64_t tokens);
   void pause(double communication_seconds);
   void go_on(double communication_seconds);
   /// `step`: steps done so far. At least one was added.
@@ -55,6 +56,7 @@ class ProgressMeter {
   Clock::time_point pause_begin_;
   double communication_pause_begin_ = 0;
   std::int64_t added_ = 0;
+  double tokens_ = 0;
   LossTotals totals_;
   StepReport last_;
 };

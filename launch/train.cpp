@@ -14,6 +14,15 @@ namespace longscan {
 
 namespace {
 
+void require_one_origin(const std::string& resume, const std::string& init_from) {
+  if (init_from.empty() || resume == "auto" || resume == "none") return;
+  throw Error(ErrorKind::usage,
+              {.what = "--init-from cannot be used with --resume=" + resume,
+               .why = "a run that goes on from a checkpoint has its parameters from there",
+               .hint = "leave one of the two out",
+               .where = "command line"});
+}
+
 /// What must be the same on all ranks. Collective.
 std::vector<Claim> claims_of(const Session& session, const config::Config& configuration,
                              const TokenStore& store) {
@@ -96,6 +105,9 @@ void Train::declare(CLI::App& app) {
                  "auto: go on from the latest checkpoint of the run's folder; none: begin anew; or "
                  "the path of a checkpoint or a run's folder")
       ->capture_default_str();
+  app.add_option("--init-from", init_from_,
+                 "take the parameters that fit a new run's model from this checkpoint, or from the "
+                 "latest of a run's folder");
   app.add_flag("--dry-run", dry_run_,
                "check configuration and data, say what the run would cost, and end");
 }
@@ -109,6 +121,7 @@ std::vector<std::string> Train::assignments() const {
 }
 
 void Train::run(Session& session) const {
+  require_one_origin(resume_, init_from_);
   config::Config configuration;
   std::optional<TokenStore> store;
   on_all_ranks(session.world(), [&] {
@@ -117,6 +130,7 @@ void Train::run(Session& session) const {
   });
   std::vector<Claim> claims = claims_of(session, configuration, *store);
   claims.push_back({"--resume", resume_});
+  claims.push_back({"--init-from", init_from_});
   claims.push_back({"--dry-run", dry_run_ ? "yes" : "no"});
   require_agreement(session.world(), claims);
 
@@ -128,7 +142,7 @@ void Train::run(Session& session) const {
     say_costs(session, configuration, model, mesh, *store);
     return;
   }
-  const StartingPoint start = find_start(session, resume_, configuration, *store);
+  const StartingPoint start = find_start(session, resume_, init_from_, configuration, *store);
   Device device = Device::cpu(threads);
   TrainingRun(session, configuration, *store, start, device, mesh).run();
 }

@@ -62,6 +62,9 @@ void TrainingRun::run() {
 }
 
 void TrainingRun::begin() {
+  if (start_.is_new() && !start_.origin.path.empty()) {
+    take_parameters(session_, start_.origin, trainer_.parameters());
+  }
   if (!start_.is_new()) {
     load_trainer(session_, start_.checkpoint, trainer_);
     // A line is the key of its dropout, so lines are counted where the loader stands.
@@ -97,14 +100,19 @@ double TrainingRun::communication_seconds() const {
 }
 
 void TrainingRun::take_step() {
-  for (std::int64_t line = 0; line < configuration_.optimizer().accumulation(); ++line) {
+  // Of a few letters none may be masked: such lines leave the step without a target, and further
+  // ones belong to it until there is one.
+  bool has_targets = false;
+  std::int64_t lines = 0;
+  for (; lines < configuration_.optimizer().accumulation() || !has_targets; ++lines) {
+    has_targets = has_targets || loader_.has_targets();
     const RankLine mine = read_line(loader_, mesh_, configuration_.training().segment());
     trainer_.accumulate(mine.shards);
     loader_.advance();
   }
   const StepReport report = trainer_.update();
   tokens_seen_ += static_cast<std::int64_t>(report.totals.tokens);
-  meter_.add(report);
+  meter_.add(report, lines * loader_.line_tokens());
   show_progress();
 }
 
@@ -135,6 +143,10 @@ void TrainingRun::evaluate_now() {
       evaluate(trainer_.transformer(), trainer_.parameters().weights(), mesh_, store_,
                evaluation_options(configuration_, Split::validation),
                configuration_.training().eval_windows(), configuration_.training().segment());
+  if (evaluation.totals.tokens == 0) {
+    session_.say("no token of the windows evaluated is masked: there is nothing to predict");
+    return;
+  }
   session_.say(
       "validation at step {}: loss {:.4f}  perplexity {:.3f} (unigram baseline {:.3f})  accuracy "
       "{:.2f} %",

@@ -51,6 +51,7 @@ class Train {
   std::string config_;
   std::vector<std::string> set_;
   std::string resume_ = "auto";
+  std::string init_from_;
   bool dry_run_ = false;
 };
 

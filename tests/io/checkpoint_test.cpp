@@ -96,6 +96,25 @@ TEST(Checkpoint, LeavesTheMomentsAloneWhenNotAskedForThem) {
   EXPECT_EQ(tensors.first_moment[0].tensor.as<float>()[3], 0.0f);
 }
 
+TEST(Checkpoint, FillsSomeOfItsParameters) {
+  const TemporaryFolder folder;
+  const fs::path path = save_sample(folder.path(), 1, 8);
+  SampleTensors tensors;
+  read_parameters(path, std::span(tensors.model).subspan(1, 1));
+  EXPECT_EQ(tensors.model[1].tensor.as<float>()[3], 11.0f);
+  EXPECT_EQ(tensors.model[0].tensor.as<float>()[3], 0.0f);
+  std::vector<NamedTensor> unknown = {tensors.model[0], tensors.model[1]};
+  unknown[1].name = "layers.7.attention.heads";
+  tensors.fill(0);
+  EXPECT_THAT(error_of(ErrorKind::data, [&] { read_parameters(path, unknown); }),
+              HasSubstr("layers.7.attention.heads is not in the checkpoint"));
+  EXPECT_EQ(tensors.model[0].tensor.as<float>()[3], 3.0f) << "nothing was changed";
+  flip_bit(path, 8 * fs::file_size(path) / 2);
+  EXPECT_THAT(error_of(ErrorKind::data,
+                       [&] { read_parameters(path, std::span(tensors.model).subspan(1, 1)); }),
+              HasSubstr("step-00000001.h5"));
+}
+
 TEST(Checkpoint, NamesTheParameterThatDoesNotFit) {
   const TemporaryFolder folder;
   const fs::path path = save_sample(folder.path(), 1, 1);
