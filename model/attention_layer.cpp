@@ -57,11 +57,22 @@ void project_query(Pass& pass, const AttentionWeights& weights, const AttentionK
   rotate(pass, heads_of(pass, kept).query, false);
 }
 
-AttentionKept begin(Pass& pass, const AttentionWeights& weights, const Tensor& in) {
-  return {.norm = norm_forward(pass, weights.norm, in),
-          .query_key_value = pass.take(3 * pass.options.width),
-          .attended = pass.take(pass.options.width),
-          .normalizer = pass.take(pass.options.heads)};
+// The columns of the value in a joint projection.
+Tensor value_of(const Pass& pass, const Tensor& joint) {
+  return joint.columns(2 * pass.options.width, 3 * pass.options.width);
+}
+
+AttentionKept begin(Pass& pass, const AttentionWeights& weights, const Tensor& in,
+                    const AttentionLink& link) {
+  AttentionKept kept{.norm = norm_forward(pass, weights.norm, in),
+                     .query_key_value = pass.take(3 * pass.options.width)};
+  if (link.attention.kind == AttentionKind::identity) {
+    kept.attended = value_of(pass, kept.query_key_value);
+  } else {
+    kept.attended = pass.take(pass.options.width);
+    kept.normalizer = pass.take(pass.options.heads);
+  }
+  return kept;
 }
 
 // dropout(attended output_weight^T + output_bias).
@@ -77,6 +88,7 @@ Tensor project_out(Pass& pass, const AttentionWeights& weights, const Tensor& at
 // attended = attention(query, key, value), with the query projected when that delays nobody.
 void attend(Pass& pass, const AttentionWeights& weights, const AttentionKept& kept,
             const AttentionLink& link) {
+  if (link.attention.kind == AttentionKind::identity) return project_query(pass, weights, kept);
   const AttentionHeads heads = heads_of(pass, kept);
   const Tensor out = kept.attended.split_heads(pass.options.heads);
   const FeatureMap map = feature_map_of(link);
@@ -89,6 +101,7 @@ void attend(Pass& pass, const AttentionWeights& weights, const AttentionKept& ke
 void differentiate(Pass& pass, const AttentionKept& kept, const Tensor& d_attended,
                    const AttentionHeads& d_heads, const AttentionLink& link,
                    const std::function<void()>& meanwhile) {
+  if (link.attention.kind == AttentionKind::identity) return meanwhile();
   const LinearAttentionGradient gradient{.d_out = d_attended.split_heads(pass.options.heads),
                                          .out = kept.attended.split_heads(pass.options.heads),
                                          .normalizer = kept.normalizer};
@@ -100,14 +113,15 @@ void differentiate(Pass& pass, const AttentionKept& kept, const Tensor& d_attend
 
 void attention_states(Pass& pass, const AttentionWeights& weights, const Tensor& in,
                       const AttentionLink& link) {
-  const AttentionKept kept = begin(pass, weights, in);
+  const AttentionKept kept = begin(pass, weights, in, link);
+  if (link.attention.kind == AttentionKind::identity) return;
   project_key_value(pass, weights, kept);
   exchange_linear_states(pass, feature_map_of(link), heads_of(pass, kept), link.states, [] {});
 }
 
 Tensor attention_forward(Pass& pass, const AttentionWeights& weights, AttentionKept& kept,
                          const Tensor& in, const AttentionLink& link, std::int64_t site) {
-  kept = begin(pass, weights, in);
+  kept = begin(pass, weights, in, link);
   project_key_value(pass, weights, kept);
   attend(pass, weights, kept, link);
   return project_out(pass, weights, kept.attended, site);
@@ -124,9 +138,11 @@ void attention_backward(Pass& pass, const AttentionWeights& weights,
     d_branch = pass.take(width);
     pass.drop(d_branch, d_out, site);
   }
-  const Tensor d_attended = pass.take(width);
-  pass.device.run(MatMul{.out = d_attended, .a = d_branch, .b = weights.output_weight});
   const Tensor d_joint = pass.take(3 * width);
+  const bool identity = link.attention.kind == AttentionKind::identity;
+  if (identity) pass.device.run(Fill{.out = d_joint, .value = 0});
+  const Tensor d_attended = identity ? value_of(pass, d_joint) : pass.take(width);
+  pass.device.run(MatMul{.out = d_attended, .a = d_branch, .b = weights.output_weight});
   const AttentionHeads d_heads = AttentionHeads::of(d_joint, pass.options);
   differentiate(pass, kept, d_attended, d_heads, link, [&] {
     pass.device.run(LinearBackwardWeight{.d_weight = d_weights.output_weight,
@@ -148,9 +164,12 @@ void attention_backward(Pass& pass, const AttentionWeights& weights,
 
 Tensor attention_step(Pass& pass, const AttentionWeights& weights, const Tensor& in,
                       const AttentionLink& link) {
-  const AttentionKept kept = begin(pass, weights, in);
+  const AttentionKept kept = begin(pass, weights, in, link);
   project_key_value(pass, weights, kept);
   project_query(pass, weights, kept);
+  if (link.attention.kind == AttentionKind::identity) {
+    return project_out(pass, weights, kept.attended, 0);
+  }
   const AttentionHeads heads = heads_of(pass, kept);
   pass.device.run(LinearAttentionStep{.out = kept.attended.split_heads(pass.options.heads),
                                       .state = link.states.carry,

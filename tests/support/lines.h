@@ -16,6 +16,7 @@ struct Line {
   std::vector<std::int32_t> targets;
   std::vector<std::int64_t> positions;
   std::vector<std::int64_t> starts;
+  std::vector<std::uint8_t> attended = {};  ///< empty: all
 
   std::int64_t size() const { return static_cast<std::int64_t>(tokens.size()); }
 };
@@ -54,6 +55,7 @@ struct OwnedShard {
              .positions = {line.positions.data() + begin, count},
              .document_starts = starts,
              .first_token = begin};
+    if (!line.attended.empty()) shard.attended = {line.attended.data() + begin, count};
   }
   OwnedShard(const OwnedShard&) = delete;
   OwnedShard(OwnedShard&& other) noexcept : starts(std::move(other.starts)), shard(other.shard) {
