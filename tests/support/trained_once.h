@@ -1,0 +1,99 @@
+// Loss and gradients of a small model over ranks and segments, and how far two such results are
+// apart.
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <map>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "dist/gradient_sum.h"
+#include "dist/thread_communicator.h"
+#include "model/transformer.h"
+#include "tests/support/lines.h"
+
+namespace longscan::test {
+
+struct Trained {
+  LossTotals totals;
+  std::map<std::string, std::vector<double>> gradient;  // by parameter
+};
+
+/// The line's loss and gradient over `ranks` threads in `segments`.
+inline Trained train_once(const ModelOptions& options, const Line& line, int ranks, int segments,
+                          int threads = 1, double dropout = 0) {
+  Trained result;
+  std::mutex mutex;
+  run_ranks(ranks, [&](Communicator& group) {
+    Device device = Device::cpu(threads);
+    Parameters parameters(options, device);
+    Parameters gradient(options, device);
+    parameters.initialize(3);
+    // Larger weights than at the beginning of a training, so that attention is far from uniform.
+    const auto grow = [&]<class T>(T* values) {
+      for (std::int64_t i = 0; i < parameters.decayed(); ++i) values[i] *= 12;
+    };
+    options.dtype == DType::f32 ? grow(parameters.flat().as<float>())
+                                : grow(parameters.flat().as<double>());
+    Transformer transformer(options, device, group);
+    const RankLine mine = shards_of(line, segments, ranks, group.rank());
+    const LossTotals totals =
+        transformer.train(parameters.weights(), gradient.weights(), mine.shards,
+                          {.rate = dropout, .seed = 5, .line = 9});
+    std::array<double, 3> sums{totals.loss, totals.correct, totals.tokens};
+    sum_gradient(group, gradient.flat(), sums);
+    const std::lock_guard lock(mutex);
+    if (group.rank() != 0) return;
+    result.totals = {.loss = sums[0], .correct = sums[1], .tokens = sums[2]};
+    for (const auto& [name, tensor] : gradient.list()) {
+      for (std::int64_t i = 0; i < tensor.size(); ++i) {
+        result.gradient[name].push_back(tensor.dtype == DType::f32 ? tensor.as<float>()[i]
+                                                                   : tensor.as<double>()[i]);
+      }
+    }
+  });
+  return result;
+}
+
+/// The largest difference of any gradient, relative to the largest gradient of its parameter.
+inline double difference(const Trained& a, const Trained& b) {
+  double worst = 0;
+  for (const auto& [name, values] : b.gradient) {
+    double largest = 0;
+    double furthest = 0;
+    for (std::size_t i = 0; i < values.size(); ++i) {
+      largest = std::max(largest, std::abs(values[i]));
+      furthest = std::max(furthest, std::abs(a.gradient.at(name)[i] - values[i]));
+    }
+    worst = std::max(worst, furthest / largest);
+  }
+  return worst;
+}
+
+// Documents that begin one token before, on, and one token behind every cut of this run, each at
+// its own cuts so that they do not hide each other, and a document of one token. No start: one
+// document over all shards.
+inline std::vector<std::vector<std::int64_t>> starts_around_cuts(std::int64_t size, int segments,
+                                                                 int ranks) {
+  std::vector<std::vector<std::int64_t>> choices = {{}, {}, {}, {}, {size / 3, size / 3 + 1}};
+  const std::vector<std::int64_t> segment_cuts = uneven_cuts(0, size, segments);
+  for (int segment = 0; segment < segments; ++segment) {
+    for (const std::int64_t cut :
+         uneven_cuts(segment_cuts[segment], segment_cuts[segment + 1], ranks)) {
+      for (const int offset : {-1, 0, 1}) {
+        const std::int64_t start = cut + offset;
+        if (start > 0 && start < size) choices[2 + offset].push_back(start);
+      }
+    }
+  }
+  for (std::vector<std::int64_t>& starts : choices) {
+    std::sort(starts.begin(), starts.end());
+    starts.erase(std::unique(starts.begin(), starts.end()), starts.end());
+  }
+  return choices;
+}
+
+}  // namespace longscan::test
