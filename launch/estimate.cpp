@@ -63,6 +63,18 @@ std::int64_t ring_per_token(const ModelOptions& model) {
   return has_softmax ? 8 * model.width : 0;
 }
 
+/// Numbers of the projected keys and values that linformer's layers keep of a document.
+std::int64_t projected_per_document(const ModelOptions& model) {
+  std::int64_t numbers = 0;
+  for (std::int64_t layer = 0; layer < model.layers; ++layer) {
+    if (model.attention_of(layer).kind != AttentionKind::linformer) continue;
+    // Reversible layers keep one at a time.
+    numbers = model.reversible ? std::max(numbers, model.state_size(layer))
+                               : numbers + model.state_size(layer);
+  }
+  return numbers;
+}
+
 /// Numbers of the states of all layers.
 std::int64_t state_numbers(const ModelOptions& model) {
   std::int64_t numbers = 0;
@@ -110,6 +122,7 @@ Layout layout_of(const config::Config& configuration, std::int64_t sequence_rank
                  std::int64_t ranks) {
   const std::int64_t groups = ranks / sequence_ranks;
   Layout layout;
+  layout.window = configuration.data().window();
   layout.line_tokens =
       ceiling(configuration.data().batch(), groups) * configuration.data().window();
   const std::int64_t segment =
@@ -130,13 +143,17 @@ MemoryEstimate memory_of(const ModelOptions& model, const Layout& layout) {
   const bool shared = layout.sequence_ranks > 1;
   const std::int64_t gathered = shared ? layout.sequence_ranks : 0;
   const std::int64_t kept_states = layout.segments + (model.causal ? 2 : 3);
-  const std::int64_t activations =
+  const std::int64_t per_token =
       activations_per_token(model) + (shared ? ring_per_token(model) : 0);
+  // Of the documents that two ranks share, both keep what Linformer projects.
+  const std::int64_t documents = ceiling(layout.tokens_at_once, layout.window) + (shared ? 1 : 0);
+  const std::int64_t activations =
+      layout.tokens_at_once * per_token + documents * projected_per_document(model);
   constexpr std::int64_t kTokenBytes = 16;  // token, target, position
   return {.parameters = parameters,
           .gradients = parameters,
           .moments = 2 * parameters,
-          .activations = layout.tokens_at_once * activations * number,
+          .activations = activations * number,
           .states = (kept_states * state_numbers(model) + gathered * largest_state(model)) * number,
           .tokens = layout.segments * layout.tokens_at_once * kTokenBytes};
 }

@@ -33,6 +33,7 @@ struct MemoryEstimate {
 /// How a step's work is laid out; the largest share of any rank.
 struct Layout {
   std::int64_t line_tokens = 0;     ///< of one sequence group
+  std::int64_t window = 0;          ///< tokens of a document
   std::int64_t segments = 0;        ///< of that line
   std::int64_t tokens_at_once = 0;  ///< of one rank in one segment
   std::int64_t sequence_ranks = 1;

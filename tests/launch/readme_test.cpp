@@ -57,7 +57,20 @@ TEST_F(ReadmeTest, FormulasGiveTheLossOfACheckpoint) {
         "model.positions=sinusoidal --set model.mlp=swiglu --set model.norm=rms_norm",
         "model.positions=learned --set model.mlp=relu --set model.tied_embedding=false",
         "model.positions=none --set model.heads=4",
-        "model.positions=learned --set data.isolate_records=true"}) {
+        "model.positions=learned --set data.isolate_records=true",
+        "model.attention.kind=relu --set 'model.layer_override=layers: 1 attention { kind: elu1 }'",
+        "training.objective=masked_token --set data.isolate_records=true",
+        "training.objective=masked_token --set model.causal=false --set training.segment=0 "
+        "--set model.attention.kind=relu",
+        "training.objective=masked_token --set model.causal=false --set training.segment=0 "
+        "--set model.attention.kind=linformer --set model.attention.projected_length=20 "
+        "--set model.attention.sharing=none "
+        "--set 'model.layer_override=layers: 0 attention { sharing: key_value }'",
+        "training.objective=masked_token --set model.causal=false --set training.segment=0 "
+        "--set model.attention.kind=linformer --set model.attention.projected_length=20 "
+        "--set model.attention.sharing=layerwise --set data.isolate_records=true",
+        "training.segment=70 --set model.positions=sinusoidal "
+        "--set 'model.layer_override=layers: 1 attention { kind: identity }'"}) {
     const std::string folder = "run" + std::to_string(++run);
     // Enough steps for a wrong place or a wrong first token to show in the loss.
     succeed("train --config small.textproto --max-steps 100 --run " + folder + " --set " + model);
