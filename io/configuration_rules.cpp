@@ -241,8 +241,8 @@ std::vector<config::Attention> attention_of_layers(const config::Model& model) {
 void validate(const config::Config& configuration) {
   validate_data(configuration.data());
   validate_model(configuration.model());
-  validate_layers(configuration);
   validate_objective(configuration);
+  validate_layers(configuration);
   validate_optimizer(configuration.optimizer());
   validate_training(configuration.training());
   require_integer("parallel.sequence", configuration.parallel().sequence(), 0, kMostRanks);

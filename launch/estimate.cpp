@@ -22,18 +22,45 @@ std::int64_t up_columns(const ModelOptions& model) {
   return (model.mlp == MlpKind::swiglu ? 2 : 1) * model.hidden;
 }
 
+std::int64_t count_layers(const ModelOptions& model, AttentionKind kind) {
+  std::int64_t count = 0;
+  for (std::int64_t layer = 0; layer < model.layers; ++layer) {
+    count += model.attention_of(layer).kind == kind ? 1 : 0;
+  }
+  return count;
+}
+
+/// Numbers a token that a layer's forward leaves to its backward.
+std::int64_t activations_of_layer(const ModelOptions& model, std::int64_t layer) {
+  const std::int64_t norm = model.width + 2;
+  const bool identity = model.attention_of(layer).kind == AttentionKind::identity;
+  const std::int64_t attended = identity ? 0 : model.width + model.heads;
+  const std::int64_t attention = norm + 3 * model.width + attended + model.width;
+  const std::int64_t mlp = norm + up_columns(model) + model.hidden + model.width;
+  return attention + mlp;
+}
+
 /// Numbers a token that stay from forward to backward, and the most that one layer's backward needs
 /// beside them.
 std::int64_t activations_per_token(const ModelOptions& model) {
-  const std::int64_t norm = model.width + 2;
-  const std::int64_t attention = norm + 5 * model.width + model.heads;
-  const std::int64_t mlp = norm + up_columns(model) + model.hidden + model.width;
-  const std::int64_t ends = 3 * model.width + norm + model.head_dim();
+  std::int64_t layers = 0;
+  for (std::int64_t layer = 0; layer < model.layers; ++layer) {
+    const std::int64_t one = activations_of_layer(model, layer);
+    // Two streams are all that stays of reversible layers, beside the one that backward rebuilds.
+    layers = model.reversible ? std::max(layers, 2 * model.width + one) : layers + one;
+  }
+  const std::int64_t ends = 3 * model.width + (model.width + 2) + model.head_dim();
   const std::int64_t dropped = model.dropout > 0 ? model.width : 0;
   const std::int64_t attention_backward = 5 * model.width;
   const std::int64_t mlp_backward = model.hidden + up_columns(model) + model.width;
-  return model.layers * (attention + mlp) + ends + dropped +
-         std::max(attention_backward, mlp_backward);
+  return layers + ends + dropped + std::max(attention_backward, mlp_backward);
+}
+
+/// Numbers a token of the blocks that ranks pass round: keys, values and their gradients, which one
+/// holds while the next ones come in.
+std::int64_t ring_per_token(const ModelOptions& model) {
+  const bool has_softmax = count_layers(model, AttentionKind::softmax) > 0;
+  return has_softmax ? 8 * model.width : 0;
 }
 
 /// Numbers of the states of all layers.
@@ -51,15 +78,32 @@ std::int64_t largest_state(const ModelOptions& model) {
   return largest;
 }
 
+/// Forward and backward, a token. Every product of forward has two of the same size in backward,
+/// but for random projections, which are not learned.
+double attention_flops(const ModelOptions& model, std::int64_t layer, std::int64_t document) {
+  const AttentionOptions& attention = model.attention_of(layer);
+  const auto width = static_cast<double>(model.width);
+  if (attention.kind == AttentionKind::softmax) {
+    const double seen = static_cast<double>(document) / (model.causal ? 2 : 1);
+    return 3 * 4 * width * seen;
+  }
+  const double projections =
+      is_favor(attention.kind) ? 2 * 4 * width * static_cast<double>(attention.features) : 0;
+  // Once into the state and once out of it.
+  return projections + 3 * 4 * static_cast<double>(model.state_size(layer));
+}
+
 }  // namespace
 
-double flops_per_token(const ModelOptions& model) {
+double flops_per_token(const ModelOptions& model, std::int64_t document) {
   const auto width = static_cast<double>(model.width);
   const double layer = 4 * width * width + width * static_cast<double>(up_columns(model)) +
                        width * static_cast<double>(model.hidden);
   const double weights =
       static_cast<double>(model.layers) * layer + width * static_cast<double>(model.vocabulary);
-  return 6 * weights + 12 * static_cast<double>(state_numbers(model));
+  double attention = 0;
+  for (std::int64_t i = 0; i < model.layers; ++i) attention += attention_flops(model, i, document);
+  return 6 * weights + attention;
 }
 
 Layout layout_of(const config::Config& configuration, std::int64_t sequence_ranks,
@@ -83,25 +127,33 @@ Layout layout_of(const config::Config& configuration, std::int64_t sequence_rank
 MemoryEstimate memory_of(const ModelOptions& model, const Layout& layout) {
   const std::int64_t number = size_of(model.dtype);
   const std::int64_t parameters = count_parameters(model) * number;
-  const std::int64_t gathered = layout.sequence_ranks > 1 ? layout.sequence_ranks : 0;
+  const bool shared = layout.sequence_ranks > 1;
+  const std::int64_t gathered = shared ? layout.sequence_ranks : 0;
+  const std::int64_t kept_states = layout.segments + (model.causal ? 2 : 3);
+  const std::int64_t activations =
+      activations_per_token(model) + (shared ? ring_per_token(model) : 0);
   constexpr std::int64_t kTokenBytes = 16;  // token, target, position
-  return {
-      .parameters = parameters,
-      .gradients = parameters,
-      .moments = 2 * parameters,
-      .activations = layout.tokens_at_once * activations_per_token(model) * number,
-      .states =
-          ((layout.segments + 2) * state_numbers(model) + gathered * largest_state(model)) * number,
-      .tokens = layout.segments * layout.tokens_at_once * kTokenBytes};
+  return {.parameters = parameters,
+          .gradients = parameters,
+          .moments = 2 * parameters,
+          .activations = layout.tokens_at_once * activations * number,
+          .states = (kept_states * state_numbers(model) + gathered * largest_state(model)) * number,
+          .tokens = layout.segments * layout.tokens_at_once * kTokenBytes};
 }
 
 ExchangeEstimate exchange_of(const ModelOptions& model, const Layout& layout) {
-  constexpr std::int64_t kDirections = 2;
+  // Forward one way and backward the other; where attention is not causal, both ways each time.
+  const std::int64_t directions = model.causal ? 2 : 4;
+  // Forward keys and values, backward their gradients as well.
+  constexpr std::int64_t kShardTensors = 6;
   const std::int64_t number = size_of(model.dtype);
   ExchangeEstimate bytes;
   if (layout.sequence_ranks > 1) {
     bytes.states =
-        layout.accumulation * kDirections * layout.segments * state_numbers(model) * number;
+        layout.accumulation * directions * layout.segments * state_numbers(model) * number;
+    bytes.keys_values = layout.accumulation * (layout.sequence_ranks - 1) * kShardTensors *
+                        count_layers(model, AttentionKind::softmax) * layout.tokens_at_once *
+                        model.width * number;
   }
   if (layout.ranks > 1) bytes.gradients = count_parameters(model) * number;
   return bytes;

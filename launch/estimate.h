@@ -11,9 +11,10 @@
 namespace longscan {
 
 /// Floating-point operations of the model for one token, forward and backward: 6 for each weight of
-/// a matrix product, and for linear attention what its recurrence needs. Recomputation of segments
-/// does not count.
-double flops_per_token(const ModelOptions& model);
+/// a matrix product, and for attention what its formula needs: linear attention its recurrence and
+/// its random projections, linformer its projections and scores, exact softmax the scores of all
+/// tokens that are seen in a document of `document` tokens. Recomputation does not count.
+double flops_per_token(const ModelOptions& model, std::int64_t document);
 
 /// Bytes of one rank.
 struct MemoryEstimate {
@@ -44,10 +45,12 @@ Layout layout_of(const config::Config& configuration, std::int64_t sequence_rank
 
 MemoryEstimate memory_of(const ModelOptions& model, const Layout& layout);
 
-/// Bytes that one rank hands over in a step, at most: a state a layer, direction and segment, and
-/// its gradient. Nothing where there is nobody to hand it to.
+/// Bytes that one rank hands over in a step, at most: a state a layer, segment and direction,
+/// forward and backward; where attention is exact softmax, the keys, values and their gradients of
+/// a shard to every other rank; and the gradient. Nothing where there is nobody to hand it to.
 struct ExchangeEstimate {
   std::int64_t states = 0;
+  std::int64_t keys_values = 0;
   std::int64_t gradients = 0;
 };
 

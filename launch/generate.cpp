@@ -23,6 +23,25 @@ std::int32_t opening(const OpenedCheckpoint& checkpoint) {
                                                            : checkpoint.vocabulary.end();
 }
 
+/// A text is written from its beginning to its end.
+void require_writer(const OpenedCheckpoint& checkpoint) {
+  const auto refuse = [&](const char* what, const char* why) {
+    throw Error(ErrorKind::usage, {.what = what,
+                                   .why = why,
+                                   .hint = "train a model with model.causal=true and "
+                                           "training.objective=next_token to generate",
+                                   .where = checkpoint.path.string()});
+  };
+  if (!checkpoint.configuration.model().causal()) {
+    refuse("the model is bidirectional",
+           "each of its tokens sees those that follow, which are not there yet");
+  }
+  if (checkpoint.configuration.training().objective() != config::Training::next_token) {
+    refuse("the model has learned to predict masked tokens",
+           "it does not know which token comes next");
+  }
+}
+
 std::vector<std::int32_t> prompt_tokens(const OpenedCheckpoint& checkpoint,
                                         const std::string& prompt) {
   std::vector<std::int32_t> tokens{opening(checkpoint)};
@@ -96,6 +115,7 @@ void Generate::declare(CLI::App& app) {
 
 void Generate::run(Session& session) const {
   const OpenedCheckpoint checkpoint = open_checkpoint(session, checkpoint_);
+  require_writer(checkpoint);
   const Vocabulary& vocabulary = checkpoint.vocabulary;
   const bool protein = vocabulary.name() == "protein";
   std::string letters = prompt_;

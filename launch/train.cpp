@@ -63,8 +63,11 @@ void say_costs(Session& session, const config::Config& configuration, const Mode
   say_bytes("states", memory.states);
   say_bytes("tokens", memory.tokens);
   const ExchangeEstimate exchange = exchange_of(model, layout);
-  session.say("bytes a rank hands over in a step: {} of states, {} of gradients",
-              grouped(exchange.states), grouped(exchange.gradients));
+  std::string handed = grouped(exchange.states) + " of states";
+  if (exchange.keys_values > 0)
+    handed += ", " + grouped(exchange.keys_values) + " of keys and values";
+  session.say("bytes a rank hands over in a step: {}, {} of gradients", handed,
+              grouped(exchange.gradients));
 
   const Loader loader(store, training_options(configuration));
   // Not as integers: their product may be any number.

@@ -1,6 +1,8 @@
 // The order of what happens in a step is the same on all ranks, and so is that of its collectives.
 #include "launch/training_run.h"
 
+#include <algorithm>
+
 #include "dist/agreement.h"
 #include "io/atomic_file.h"
 #include "io/checkpoint_folder.h"
@@ -13,6 +15,18 @@
 #include "launch/signals.h"
 
 namespace longscan {
+
+namespace {
+
+/// Tokens of a document of the training split, on average.
+std::int64_t document_tokens(const config::Config& configuration, const TokenStore& store) {
+  const std::int64_t window = configuration.data().window();
+  const std::int64_t records = store.records(Split::train);
+  if (!configuration.data().isolate_records() || records == 0) return window;
+  return std::min(window, store.tokens(Split::train) / records);
+}
+
+}  // namespace
 
 TrainingRun::TrainingRun(Session& session, const config::Config& configuration,
                          const TokenStore& store, const StartingPoint& start, Device& device,
@@ -27,8 +41,10 @@ TrainingRun::TrainingRun(Session& session, const config::Config& configuration,
       trainer_(model_options(configuration, store.vocabulary()), optimizer_options(configuration),
                configuration.training().seed(), device, mesh),
       loader_(store, training_options(configuration), start.loader),
-      meter_(configuration.training().max_steps(),
-             flops_per_token(trainer_.transformer().options()), peak_of_all_ranks()) {}
+      meter_(
+          configuration.training().max_steps(),
+          flops_per_token(trainer_.transformer().options(), document_tokens(configuration, store)),
+          peak_of_all_ranks()) {}
 
 void TrainingRun::run() {
   begin();

@@ -4,6 +4,7 @@
 #include "kernels/elementwise.h"
 #include "kernels/embedding.h"
 #include "kernels/linear.h"
+#include "model/linformer_attention.h"
 
 namespace longscan {
 
@@ -85,31 +86,51 @@ Tensor project_out(Pass& pass, const AttentionWeights& weights, const Tensor& at
   return out;
 }
 
-// attended = attention(query, key, value), with the query projected when that delays nobody.
-void attend(Pass& pass, const AttentionWeights& weights, const AttentionKept& kept,
-            const AttentionLink& link) {
-  if (link.attention.kind == AttentionKind::identity) return project_query(pass, weights, kept);
-  const AttentionHeads heads = heads_of(pass, kept);
-  const Tensor out = kept.attended.split_heads(pass.options.heads);
-  const FeatureMap map = feature_map_of(link);
-  exchange_linear_states(pass, map, heads, link.states,
-                         [&] { project_query(pass, weights, kept); });
-  linear_attention_forward(pass, map, heads, link.states, out, kept.normalizer);
-}
-
-// d_heads, from the gradient with respect to attended. `meanwhile` waits for nobody.
-void differentiate(Pass& pass, const AttentionKept& kept, const Tensor& d_attended,
+// d_heads, from the gradient with respect to attended; adds to the gradients of projections.
+// `meanwhile` waits for nobody.
+void differentiate(Pass& pass, const AttentionWeights& weights, const AttentionWeights& d_weights,
+                   const AttentionKept& kept, const Tensor& d_attended,
                    const AttentionHeads& d_heads, const AttentionLink& link,
                    const std::function<void()>& meanwhile) {
-  if (link.attention.kind == AttentionKind::identity) return meanwhile();
-  const LinearAttentionGradient gradient{.d_out = d_attended.split_heads(pass.options.heads),
-                                         .out = kept.attended.split_heads(pass.options.heads),
-                                         .normalizer = kept.normalizer};
-  linear_attention_backward(pass, feature_map_of(link), heads_of(pass, kept), gradient, d_heads,
-                            link.states, meanwhile);
+  const AttentionHeads heads = heads_of(pass, kept);
+  const Tensor d_out = d_attended.split_heads(pass.options.heads);
+  const Tensor out = kept.attended.split_heads(pass.options.heads);
+  switch (link.attention.kind) {
+    case AttentionKind::identity:
+      return meanwhile();
+    case AttentionKind::linformer:
+      return linformer_attention_backward(pass, weights, d_weights, heads, kept.projected,
+                                          {d_out, out, kept.normalizer}, d_heads, link.states,
+                                          meanwhile);
+    default:
+      return linear_attention_backward(pass, feature_map_of(link), heads,
+                                       {d_out, out, kept.normalizer}, d_heads, link.states,
+                                       meanwhile);
+  }
 }
 
 }  // namespace
+
+Tensor attend(Pass& pass, const AttentionWeights& weights, const AttentionHeads& heads,
+              AttentionKept& kept, const AttentionLink& link,
+              const std::function<void()>& meanwhile) {
+  const Tensor out = kept.attended.split_heads(pass.options.heads);
+  switch (link.attention.kind) {
+    case AttentionKind::identity:
+      meanwhile();
+      return heads.value;
+    case AttentionKind::linformer:
+      kept.projected = linformer_attention_forward(pass, weights, heads, link.states, out,
+                                                   kept.normalizer, meanwhile);
+      return out;
+    default:
+      break;
+  }
+  const FeatureMap map = feature_map_of(link);
+  exchange_linear_states(pass, map, heads, link.states, meanwhile);
+  linear_attention_forward(pass, map, heads, link.states, out, kept.normalizer);
+  return out;
+}
 
 void attention_states(Pass& pass, const AttentionWeights& weights, const Tensor& in,
                       const AttentionLink& link) {
@@ -123,7 +144,8 @@ Tensor attention_forward(Pass& pass, const AttentionWeights& weights, AttentionK
                          const Tensor& in, const AttentionLink& link, std::int64_t site) {
   kept = begin(pass, weights, in, link);
   project_key_value(pass, weights, kept);
-  attend(pass, weights, kept, link);
+  attend(pass, weights, heads_of(pass, kept), kept, link,
+         [&] { project_query(pass, weights, kept); });
   return project_out(pass, weights, kept.attended, site);
 }
 
@@ -144,7 +166,7 @@ void attention_backward(Pass& pass, const AttentionWeights& weights,
   const Tensor d_attended = identity ? value_of(pass, d_joint) : pass.take(width);
   pass.device.run(MatMul{.out = d_attended, .a = d_branch, .b = weights.output_weight});
   const AttentionHeads d_heads = AttentionHeads::of(d_joint, pass.options);
-  differentiate(pass, kept, d_attended, d_heads, link, [&] {
+  differentiate(pass, weights, d_weights, kept, d_attended, d_heads, link, [&] {
     pass.device.run(LinearBackwardWeight{.d_weight = d_weights.output_weight,
                                          .d_bias = d_weights.output_bias,
                                          .d_out = d_branch,

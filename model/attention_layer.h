@@ -12,6 +12,7 @@ struct AttentionKept {
   Tensor query_key_value;  ///< [tokens, 3 * width], after rotary positions
   Tensor attended;         ///< [tokens, width]
   Tensor normalizer;       ///< [tokens, heads]; absent where the kind has none
+  Tensor projected;        ///< of linformer, as its forward returned it
 };
 
 /// What a layer attends with, and how it reaches the other ranks.
@@ -36,6 +37,13 @@ void attention_backward(Pass& pass, const AttentionWeights& weights,
                         const AttentionWeights& d_weights, const AttentionKept& kept,
                         const Tensor& d_out, const Tensor& d_in, const AttentionLink& link,
                         std::int64_t site);
+
+/// What the heads attend to, [tokens, heads, head_dim]; writes kept's attended and what else
+/// backward needs. `meanwhile` is called before the query is read; other ranks are waited for
+/// behind it.
+Tensor attend(Pass& pass, const AttentionWeights& weights, const AttentionHeads& heads,
+              AttentionKept& kept, const AttentionLink& link,
+              const std::function<void()>& meanwhile);
 
 /// One more token in generation: `link.states.carry` takes it in. Returns out, [1, width].
 Tensor attention_step(Pass& pass, const AttentionWeights& weights, const Tensor& in,

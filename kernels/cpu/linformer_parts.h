@@ -37,9 +37,9 @@ struct Matrix {
 /// C[m, n] = alpha op(A) op(B), or C += that with `add`.
 template <class T>
 struct Product {
-  std::int64_t m;
-  std::int64_t n;
-  std::int64_t depth;
+  std::int64_t m = 0;
+  std::int64_t n = 0;
+  std::int64_t depth = 0;
   bool transpose_a = false;
   bool transpose_b = false;
   T alpha = 1;

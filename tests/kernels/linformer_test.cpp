@@ -7,7 +7,7 @@
 #include <limits>
 
 #include "tests/support/finite_differences.h"
-#include "tests/support/reference.h"
+#include "tests/support/linformer_case.h"
 
 namespace longscan {
 namespace {
@@ -17,26 +17,15 @@ using test::expect_close;
 using test::expect_error;
 using test::expect_same_on_any_threads;
 using test::kDifferenceTolerance;
+using test::kProjections;
+using test::LinformerCase;
+using test::LinformerShape;
 using test::OwnedTensor;
-using test::weighted_sum;
-
-// Whose the projections are: each head has its own E and F, all heads share them, or E = F.
-enum class Sharing { own, heads, key_value };
-constexpr Sharing kSharings[] = {Sharing::own, Sharing::heads, Sharing::key_value};
-
-struct Shape {
-  std::int64_t tokens;
-  std::int64_t heads;
-  std::int64_t dim;
-  std::int64_t length;  // k
-  std::int64_t places;  // n
-  std::vector<std::int64_t> starts;
-  std::int64_t first_place = 0;  // of token 0: its document began before the shard
-};
+using test::Projections;
 
 // Sizes around the blocks of the kernels; documents of one token, on borders of blocks, as long as
 // the projection, and begun earlier.
-const std::vector<Shape> kShapes = {
+const std::vector<LinformerShape> kShapes = {
     {1, 1, 1, 1, 1, {}},
     {33, 2, 5, 3, 40, {0}, 0},
     {43, 3, 16, 33, 43, {0, 1, 2, 42}},
@@ -45,163 +34,13 @@ const std::vector<Shape> kShapes = {
     {400, 1, 33, 260, 1000, {}, 600},
 };
 
-// Operands of one call. Query, key and value lie beside each other, as a joint projection leaves
-// them, and so do their gradients.
-struct Case {
-  Shape shape;
-  Sharing sharing;
-  OwnedTensor joint, d_joint, key_projection, value_projection, d_key_projection,
-      d_value_projection, out, d_out, log_sum, position, starts, mask, projected, d_projected;
-  bool masked = false;
-
-  Case(DType dtype, const Shape& s, Sharing whose)
-      : shape(s),
-        sharing(whose),
-        joint(OwnedTensor::random(dtype, {s.tokens, 3 * s.heads * s.dim}, 1)),
-        d_joint(dtype, {s.tokens, 3 * s.heads * s.dim}),
-        key_projection(OwnedTensor::random(dtype, {rows(), s.places}, 2, 0.3)),
-        value_projection(OwnedTensor::random(dtype, {rows(), s.places}, 3, 0.3)),
-        d_key_projection(dtype, {rows(), s.places}),
-        d_value_projection(dtype, {rows(), s.places}),
-        out(dtype, {s.tokens, s.heads, s.dim}),
-        d_out(OwnedTensor::random(dtype, {s.tokens, s.heads, s.dim}, 4)),
-        log_sum(dtype, {s.tokens, s.heads}),
-        position(DType::i64, {s.tokens}),
-        starts(DType::i64, {std::ssize(s.starts)},
-               std::vector<double>(s.starts.begin(), s.starts.end())),
-        mask(DType::u8, {s.tokens}),
-        projected(dtype, {count_documents(s.tokens, starts) * s.heads, s.length, 2 * s.dim}),
-        d_projected(dtype, {count_documents(s.tokens, starts) * s.heads, s.length, 2 * s.dim}) {
-    std::int64_t place = s.first_place;
-    for (std::int64_t i = 0; i < s.tokens; ++i) {
-      if (starts_at(i)) place = 0;
-      position.set(i, static_cast<double>(place++));
-      mask.set(i, i % 3 != 1 ? 1 : 0);
-    }
-  }
-
-  std::int64_t rows() const { return (sharing == Sharing::own ? shape.heads : 1) * shape.length; }
-  bool starts_at(std::int64_t i) const {
-    return std::find(shape.starts.begin(), shape.starts.end(), i) != shape.starts.end();
-  }
-  bool counts(std::int64_t i) const { return !masked || mask.get(i) != 0; }
-  Tensor part(const OwnedTensor& from, std::int64_t index) const {
-    const std::int64_t width = shape.heads * shape.dim;
-    return from.view().columns(index * width, (index + 1) * width).split_heads(shape.heads);
-  }
-  const OwnedTensor& values_with() const {
-    return sharing == Sharing::key_value ? key_projection : value_projection;
-  }
-  OwnedTensor& values_with() {
-    return sharing == Sharing::key_value ? key_projection : value_projection;
-  }
-
-  LinformerKeys keys() const {
-    return {.key = part(joint, 1),
-            .value = part(joint, 2),
-            .key_projection = key_projection,
-            .value_projection = values_with(),
-            .position = position,
-            .document_starts = starts,
-            .key_mask = masked ? mask.view() : Tensor{}};
-  }
-  LinformerQueries queries() const {
-    return {.query = part(joint, 0), .projected = projected, .document_starts = starts};
-  }
-  void forward(Device& device) const {
-    device.run(LinformerProject{.projected = projected, .keys = keys()});
-    device.run(LinformerAttend{.out = out, .log_sum = log_sum, .queries = queries()});
-  }
-  void backward(Device& device) const {
-    const LinformerGradient gradient{.d_out = d_out, .out = out, .log_sum = log_sum};
-    device.run(LinformerBackwardProjected{
-        .d_projected = d_projected, .queries = queries(), .gradient = gradient});
-    device.run(LinformerBackwardQuery{
-        .d_query = part(d_joint, 0), .queries = queries(), .gradient = gradient});
-    device.run(LinformerBackwardKeys{
-        .d_key = part(d_joint, 1),
-        .d_value = part(d_joint, 2),
-        .d_key_projection = d_key_projection,
-        .d_value_projection = sharing == Sharing::key_value ? d_key_projection : d_value_projection,
-        .keys = keys(),
-        .d_projected = d_projected});
-  }
-
-  // Query (0), key (1) or value (2) of a token.
-  double at(std::int64_t which, std::int64_t token, std::int64_t head, std::int64_t d) const {
-    return joint.get((3 * token + which) * shape.heads * shape.dim + head * shape.dim + d);
-  }
-
-  // head = softmax(Q (E K)^T / sqrt(dim)) (F V), document by document.
-  std::vector<double> definition() const {
-    std::vector<double> result(static_cast<std::size_t>(out.size()));
-    for (std::int64_t begin = 0; begin < shape.tokens;) {
-      std::int64_t end = begin + 1;
-      while (end < shape.tokens && !starts_at(end)) ++end;
-      for (std::int64_t head = 0; head < shape.heads; ++head) {
-        define_document(result, begin, end, head);
-      }
-      begin = end;
-    }
-    return result;
-  }
-
-  void define_document(std::vector<double>& result, std::int64_t begin, std::int64_t end,
-                       std::int64_t head) const {
-    const auto dim = static_cast<std::size_t>(shape.dim);
-    const std::int64_t row0 = sharing == Sharing::own ? head * shape.length : 0;
-    std::vector<std::vector<double>> keys, values;
-    for (std::int64_t r = 0; r < shape.length; ++r) {
-      keys.emplace_back(dim), values.emplace_back(dim);
-      for (std::int64_t j = begin; j < end; ++j) {
-        if (!counts(j)) continue;
-        const std::int64_t entry =
-            (row0 + r) * shape.places + static_cast<std::int64_t>(position.get(j));
-        for (std::size_t d = 0; d < dim; ++d) {
-          const auto column = static_cast<std::int64_t>(d);
-          keys.back()[d] += key_projection.get(entry) * at(1, j, head, column);
-          values.back()[d] += values_with().get(entry) * at(2, j, head, column);
-        }
-      }
-    }
-    for (std::int64_t i = begin; i < end; ++i) {
-      std::vector<double> scores;
-      for (const std::vector<double>& key : keys) {
-        double score = 0;
-        for (std::size_t d = 0; d < dim; ++d) {
-          score += at(0, i, head, static_cast<std::int64_t>(d)) * key[d];
-        }
-        scores.push_back(score / std::sqrt(static_cast<double>(dim)));
-      }
-      const double highest = *std::max_element(scores.begin(), scores.end());
-      double total = 0;
-      for (double& score : scores) total += score = std::exp(score - highest);
-      for (std::size_t r = 0; r < scores.size(); ++r) {
-        for (std::size_t d = 0; d < dim; ++d) {
-          result[static_cast<std::size_t>((i * shape.heads + head)) * dim + d] +=
-              scores[r] / total * values[r][d];
-        }
-      }
-    }
-  }
-
-  double defined_loss() const {
-    const std::vector<double> outputs = definition();
-    double sum = 0;
-    for (std::size_t i = 0; i < outputs.size(); ++i) {
-      sum += outputs[i] * d_out.get(static_cast<std::int64_t>(i));
-    }
-    return sum;
-  }
-};
-
 TEST(Linformer, IsItsDefinitionForBothTypesAndOddSizes) {
   Device device = Device::cpu(2);
-  for (const Shape& shape : kShapes) {
-    for (const Sharing sharing : kSharings) {
+  for (const LinformerShape& shape : kShapes) {
+    for (const Projections sharing : kProjections) {
       for (const bool masked : {false, true}) {
         for (const DType dtype : {DType::f32, DType::f64}) {
-          Case c(dtype, shape, sharing);
+          LinformerCase c(dtype, shape, sharing);
           c.masked = masked;
           c.forward(device);
           expect_close(c.out, c.definition(), dtype == DType::f32 ? 2e-4 : 1e-12,
@@ -214,10 +53,10 @@ TEST(Linformer, IsItsDefinitionForBothTypesAndOddSizes) {
 
 TEST(Linformer, GradientsAreCentralDifferencesUnderEachSharing) {
   Device device = Device::cpu(2);
-  const Shape shape{41, 2, 3, 4, 20, {11, 12, 30}, 9};
-  for (const Sharing sharing : kSharings) {
+  const LinformerShape shape{41, 2, 3, 4, 20, {11, 12, 30}, 9};
+  for (const Projections sharing : kProjections) {
     for (const bool masked : {false, true}) {
-      Case c(DType::f64, shape, sharing);
+      LinformerCase c(DType::f64, shape, sharing);
       c.masked = masked;
       c.forward(device);
       c.backward(device);
@@ -225,9 +64,51 @@ TEST(Linformer, GradientsAreCentralDifferencesUnderEachSharing) {
       expect_close(c.d_joint, central_differences(c.joint, loss), kDifferenceTolerance, "tokens");
       expect_close(c.d_key_projection, central_differences(c.key_projection, loss),
                    kDifferenceTolerance, "E");
-      if (sharing == Sharing::key_value) continue;
+      if (sharing == Projections::key_value) continue;
       expect_close(c.d_value_projection, central_differences(c.value_projection, loss),
                    kDifferenceTolerance, "F");
+    }
+  }
+}
+
+// The difference of the loss when all of `x` moves along random directions, against the gradient's
+// product with each.
+void expect_slopes(OwnedTensor& x, const OwnedTensor& gradient, const std::function<double()>& loss,
+                   const char* what) {
+  const std::vector<double> values = x.values();
+  for (std::uint64_t seed = 90; seed < 93; ++seed) {
+    OwnedTensor direction(DType::f64, {x.size()});
+    double expected = 0;
+    for (std::int64_t i = 0; i < x.size(); ++i) {
+      direction.set(i, random_normal({seed}, static_cast<std::uint64_t>(i)));
+      expected += gradient.get(i) * direction.get(i);
+    }
+    const auto loss_at = [&](double step) {
+      for (std::int64_t i = 0; i < x.size(); ++i) {
+        x.set(i, values[static_cast<std::size_t>(i)] + step * direction.get(i));
+      }
+      return loss();
+    };
+    const double step = 1e-6;
+    const double difference = (loss_at(step) - loss_at(-step)) / (2 * step);
+    loss_at(0);
+    EXPECT_NEAR(difference, expected, 1e-6 * std::max(100.0, std::abs(expected))) << what;
+  }
+}
+
+TEST(Linformer, GradientsAreTheSlopesOfTheDefinitionAtOddSizes) {
+  Device device = Device::cpu(2);
+  for (const LinformerShape& shape : kShapes) {
+    for (const Projections sharing : kProjections) {
+      LinformerCase c(DType::f64, shape, sharing);
+      c.masked = sharing != Projections::heads;
+      c.forward(device), c.backward(device);
+      SCOPED_TRACE(shape.tokens);
+      const auto loss = [&] { return c.defined_loss(); };
+      expect_slopes(c.joint, c.d_joint, loss, "tokens");
+      expect_slopes(c.key_projection, c.d_key_projection, loss, "E");
+      if (sharing == Projections::key_value) continue;
+      expect_slopes(c.value_projection, c.d_value_projection, loss, "F");
     }
   }
 }
@@ -246,11 +127,11 @@ double worst_relative(const OwnedTensor& actual, const OwnedTensor& expected) {
 
 TEST(Linformer, GradientsInFloatAreNearThoseInDouble) {
   Device device = Device::cpu(2);
-  for (const Shape& shape : kShapes) {
-    for (const Sharing sharing : kSharings) {
-      Case exact(DType::f64, shape, sharing);
-      Case c(DType::f32, shape, sharing);
-      for (const Case* each : {&exact, &c}) each->forward(device), each->backward(device);
+  for (const LinformerShape& shape : kShapes) {
+    for (const Projections sharing : kProjections) {
+      LinformerCase exact(DType::f64, shape, sharing);
+      LinformerCase c(DType::f32, shape, sharing);
+      for (const LinformerCase* each : {&exact, &c}) each->forward(device), each->backward(device);
       EXPECT_LT(worst_relative(c.d_joint, exact.d_joint), 1e-4);
       EXPECT_LT(worst_relative(c.d_key_projection, exact.d_key_projection), 1e-4);
       EXPECT_LT(worst_relative(c.d_value_projection, exact.d_value_projection), 1e-4);
@@ -260,8 +141,8 @@ TEST(Linformer, GradientsInFloatAreNearThoseInDouble) {
 
 TEST(Linformer, WithIdentityProjectionsOfFullLengthIsExactSoftmax) {
   Device device = Device::cpu(2);
-  const Shape shape{43, 3, 8, 43, 43, {}};
-  Case c(DType::f64, shape, Sharing::heads);
+  const LinformerShape shape{43, 3, 8, 43, 43, {}};
+  LinformerCase c(DType::f64, shape, Projections::heads);
   for (std::int64_t i = 0; i < c.key_projection.size(); ++i) {
     c.key_projection.set(i, i / 43 == i % 43 ? 1 : 0);
     c.value_projection.set(i, i / 43 == i % 43 ? 1 : 0);
@@ -294,14 +175,14 @@ TEST(Linformer, WithIdentityProjectionsOfFullLengthIsExactSoftmax) {
 TEST(Linformer, WhatStandsInMaskedOutTokensDoesNotMatter) {
   Device device = Device::cpu(2);
   for (const double content : {1e9, -1e9, std::numeric_limits<double>::quiet_NaN()}) {
-    Case expected(DType::f32, kShapes[3], Sharing::own);
-    Case c(DType::f32, kShapes[3], Sharing::own);
+    LinformerCase expected(DType::f32, kShapes[3], Projections::own);
+    LinformerCase c(DType::f32, kShapes[3], Projections::own);
     const std::int64_t width = c.shape.heads * c.shape.dim;
     for (std::int64_t i = 0; i < c.shape.tokens; ++i) {
       if (c.mask.get(i) != 0) continue;
       for (std::int64_t n = width; n < 3 * width; ++n) c.joint.set(3 * width * i + n, content);
     }
-    for (Case* each : {&expected, &c}) {
+    for (LinformerCase* each : {&expected, &c}) {
       each->masked = true;
       each->forward(device), each->backward(device);
     }
@@ -314,7 +195,7 @@ TEST(Linformer, WhatStandsInMaskedOutTokensDoesNotMatter) {
 
 TEST(Linformer, ADocumentMaskedOutAltogetherGivesZeros) {
   Device device = Device::cpu(1);
-  Case c(DType::f32, {9, 1, 4, 3, 9, {}}, Sharing::heads);
+  LinformerCase c(DType::f32, {9, 1, 4, 3, 9, {}}, Projections::heads);
   c.masked = true;
   for (std::int64_t i = 0; i < 9; ++i) c.mask.set(i, 0);
   c.forward(device), c.backward(device);
@@ -324,8 +205,8 @@ TEST(Linformer, ADocumentMaskedOutAltogetherGivesZeros) {
 
 TEST(Linformer, SharingOneProjectionDoesNotMakeValuesKeys) {
   Device device = Device::cpu(1);
-  Case before(DType::f64, kShapes[1], Sharing::key_value);
-  Case after(DType::f64, kShapes[1], Sharing::key_value);
+  LinformerCase before(DType::f64, kShapes[1], Projections::key_value);
+  LinformerCase after(DType::f64, kShapes[1], Projections::key_value);
   const std::int64_t width = after.shape.heads * after.shape.dim;
   for (std::int64_t i = 0; i < after.shape.tokens; ++i) {
     for (std::int64_t n = 0; n < width; ++n) {
@@ -344,7 +225,7 @@ TEST(Linformer, SharingOneProjectionDoesNotMakeValuesKeys) {
 
 TEST(Linformer, GradientsOfTheProjectionsAreAdded) {
   Device device = Device::cpu(1);
-  Case c(DType::f64, kShapes[2], Sharing::own);
+  LinformerCase c(DType::f64, kShapes[2], Projections::own);
   c.forward(device), c.backward(device);
   std::vector<double> expected = c.d_value_projection.values();
   for (double& x : expected) x *= 2;
@@ -354,7 +235,7 @@ TEST(Linformer, GradientsOfTheProjectionsAreAdded) {
 
 TEST(Linformer, HugeScoresStayFinite) {
   Device device = Device::cpu(1);
-  Case c(DType::f32, kShapes[2], Sharing::heads);
+  LinformerCase c(DType::f32, kShapes[2], Projections::heads);
   for (std::int64_t i = 0; i < c.joint.size(); ++i) c.joint.set(i, 1e3 * c.joint.get(i));
   c.forward(device), c.backward(device);
   for (const OwnedTensor* each : {&c.out, &c.d_joint, &c.d_key_projection}) {
@@ -363,9 +244,9 @@ TEST(Linformer, HugeScoresStayFinite) {
 }
 
 TEST(Linformer, IsTheSameBitsOnAnyNumberOfThreads) {
-  for (const Sharing sharing : kSharings) {
+  for (const Projections sharing : kProjections) {
     expect_same_on_any_threads([&](Device& device) {
-      const Case c(DType::f32, kShapes[4], sharing);
+      const LinformerCase c(DType::f32, kShapes[4], sharing);
       c.forward(device), c.backward(device);
       std::vector<double> all = c.out.values();
       for (const OwnedTensor* each : {&c.d_joint, &c.d_key_projection, &c.d_value_projection}) {
@@ -379,26 +260,26 @@ TEST(Linformer, IsTheSameBitsOnAnyNumberOfThreads) {
 
 TEST(Linformer, ADocumentLongerThanTheProjectionIsAnError) {
   Device device = Device::cpu(1);
-  const Case fits(DType::f32, {43, 1, 4, 3, 33, {33}}, Sharing::heads);
+  const LinformerCase fits(DType::f32, {43, 1, 4, 3, 33, {33}}, Projections::heads);
   fits.forward(device);
-  const Case too_long(DType::f32, {44, 1, 4, 3, 33, {34}}, Sharing::heads);
+  const LinformerCase too_long(DType::f32, {44, 1, 4, 3, 33, {34}}, Projections::heads);
   expect_error(ErrorKind::data, "a document has 34 tokens or more",
                [&] { too_long.forward(device); });
-  const Case continued(DType::f32, {5, 1, 4, 3, 33, {}, 30}, Sharing::heads);
+  const LinformerCase continued(DType::f32, {5, 1, 4, 3, 33, {}, 30}, Projections::heads);
   expect_error(ErrorKind::data, "linformer's projections have 33 columns",
                [&] { continued.forward(device); });
 }
 
 TEST(Linformer, AShardWithoutTokensChangesNothing) {
   Device device = Device::cpu(2);
-  const Case c(DType::f32, {0, 2, 4, 3, 33, {}}, Sharing::own);
+  const LinformerCase c(DType::f32, {0, 2, 4, 3, 33, {}}, Projections::own);
   c.forward(device), c.backward(device);
   EXPECT_EQ(c.d_key_projection.values(), std::vector<double>(2 * 3 * 33));
 }
 
 TEST(Linformer, RefusesShapesThatDoNotFit) {
   Device device = Device::cpu(1);
-  Case c(DType::f32, {9, 2, 4, 3, 9, {}}, Sharing::own);
+  LinformerCase c(DType::f32, {9, 2, 4, 3, 9, {}}, Projections::own);
   LinformerProject project{.projected = c.projected, .keys = c.keys()};
   project.keys.key_projection = c.key_projection.view().rows(0, 4);
   expect_error(ErrorKind::internal, "LinformerProject.key_projection",

@@ -139,6 +139,36 @@ TEST_F(TrainTest, a_dry_run_tells_costs_and_writes_nothing) {
   EXPECT_GT(number_behind(endless, " steps are "), 1e16) << endless;
 }
 
+TEST_F(TrainTest, a_dry_run_tells_the_costs_of_every_kind_of_attention) {
+  const std::string dry = "train --config small.textproto --dry-run --set training.segment=0 ";
+  const std::string masked = dry +
+                             "--set model.causal=false --set training.objective=masked_token "
+                             "--set model.attention.kind=";
+  const auto handed = [&](const std::string& options) {
+    const std::string told = succeed(2, options);
+    const std::size_t begin = told.find("in a step: ");
+    return begin == std::string::npos ? told : told.substr(begin, told.find('\n', begin) - begin);
+  };
+  // Two layers, two ways forward and two backward, 2 heads; four bytes a number.
+  EXPECT_THAT(handed(masked + "elu1"), HasSubstr(": 4,608 of states, "));  // 8 * 9 numbers a head
+  EXPECT_THAT(handed(masked + "favor_softmax --set model.attention.features=20"),
+              HasSubstr(": 12,800 of states, "));  // 20 * 10
+  EXPECT_THAT(handed(masked + "linformer --set model.attention.projected_length=5"),
+              HasSubstr(": 5,120 of states, "));  // 5 * 16
+  EXPECT_THAT(handed(masked + "identity"), HasSubstr(": 0 of states, "));
+  // One layer of each; 150 tokens of width 16, six times.
+  EXPECT_THAT(handed(dry + "--set 'model.layer_override=layers: 1 attention { kind: softmax }'"),
+              HasSubstr(": 1,152 of states, 57,600 of keys and values, "));
+
+  const auto activations = [&](const std::string& layers) {
+    const std::string told =
+        succeed(dry + "--set model.reversible=true --set model.layers=" + layers);
+    const std::size_t begin = told.find("activations");
+    return told.substr(begin, told.find('\n', begin) - begin);
+  };
+  EXPECT_EQ(activations("2"), activations("12"));
+}
+
 TEST_F(TrainTest, a_checkpoint_is_evaluated_on_any_ranks) {
   succeed("train --config small.textproto --run run");
   const double in_training = metric(folder_ / "run", "validation_perplexity").at(0);
