@@ -17,7 +17,8 @@ enum class RandomPurpose : std::uint32_t {
   dropout = 2,
   shuffle = 3,
   sample = 4,
-  masking = 5
+  masking = 5,
+  random_features = 6
 };
 
 /// The key of a stream. `step` distinguishes uses of one purpose: a training step and layer, a

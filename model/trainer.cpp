@@ -21,6 +21,7 @@ Trainer::Trainer(const ModelOptions& model, const OptimizerOptions& optimizer, s
       optimizer_(optimizer, model, device),
       transformer_(model, device, mesh.sequence()) {
   parameters_.initialize(seed);
+  transformer_.draw_features(seed_, steps_);
 }
 
 void Trainer::accumulate(std::span<const Shard> segments) {
@@ -49,6 +50,7 @@ StepReport Trainer::update() {
   device_.run(Fill{.out = gradient_.flat(), .value = 0});
   totals_ = {};
   ++steps_;
+  transformer_.draw_features(seed_, steps_);
   return report;
 }
 
@@ -60,6 +62,7 @@ StepReport Trainer::step(std::span<const Shard> segments) {
 void Trainer::resume_at(std::int64_t steps, std::int64_t lines) {
   steps_ = steps;
   lines_ = lines;
+  transformer_.draw_features(seed_, steps_);
 }
 
 }  // namespace longscan

@@ -20,7 +20,8 @@ struct StepReport {
 
 class Trainer {
  public:
-  /// Draws initial parameters from `seed`. `device` and `mesh` must outlive the trainer.
+  /// Draws initial parameters and random features from `seed`. `device` and `mesh` must outlive the
+  /// trainer.
   Trainer(const ModelOptions& model, const OptimizerOptions& optimizer, std::uint64_t seed,
           Device& device, Mesh& mesh);
 
@@ -29,8 +30,8 @@ class Trainer {
   void accumulate(std::span<const Shard> segments);
 
   /// Sums gradients and totals over all ranks, divides by the number of targets, clips, and moves
-  /// the parameters. Collective over all ranks. Throws data when no rank had a target or the
-  /// gradient is not finite.
+  /// the parameters; random features are drawn anew where that is due. Collective over all ranks.
+  /// Throws data when no rank had a target or the gradient is not finite.
   StepReport update();
 
   /// accumulate() of one line and update().

@@ -25,17 +25,22 @@ std::int64_t mlp_site(std::size_t layer) {
   return 2 + 2 * static_cast<std::int64_t>(layer);
 }
 
+const ModelOptions& checked(const ModelOptions& options) {
+  options.check();
+  return options;
+}
+
 }  // namespace
 
 Transformer::Transformer(const ModelOptions& options, Device& device, Communicator& group)
-    : options_(options),
+    : options_(checked(options)),
       device_(device),
       group_(group),
       exchange_(group, device),
       states_(options_, device),
+      features_(options_, device),
       totals_memory_(device.allocate(3 * size_of(DType::f64))),
       totals_(Tensor::dense(totals_memory_.data(), DType::f64, {3})) {
-  options_.check();
   kept_.resize(static_cast<std::size_t>(options.layers));
   prepare(1);
 }
@@ -118,7 +123,7 @@ void Transformer::prepare(std::int64_t segments) {
 AttentionLink Transformer::link(std::int64_t layer, std::int64_t segment,
                                 const SegmentBorders& borders, bool first_visit) {
   return {.attention = options_.attention_of(layer),
-          .projection = {},
+          .projection = features_.projection(layer),
           .states = {.exchange = exchange_,
                      .borders = borders,
                      .before = states_.before(segment, layer),

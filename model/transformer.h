@@ -16,6 +16,7 @@
 #include "model/mlp_layer.h"
 #include "model/parameters.h"
 #include "model/pass.h"
+#include "model/random_features.h"
 
 namespace longscan {
 
@@ -33,6 +34,11 @@ class Transformer {
   Transformer(const ModelOptions& options, Device& device, Communicator& group);
 
   const ModelOptions& options() const { return options_; }
+
+  /// Random features as a training run of this seed has them after so many optimizer steps (see
+  /// RandomFeatures::draw). Must be called before anything else where a layer has some.
+  void draw_features(std::uint64_t seed, std::int64_t steps) { features_.draw(seed, steps); }
+  const RandomFeatures& features() const { return features_; }
 
   /// Adds the gradient of the SUM of this rank's losses to `d_weights`, and returns the sums of
   /// this rank's shards. Collective over the group. `segments`: this rank's shards of the line, one
@@ -87,6 +93,7 @@ class Transformer {
   Communicator& group_;
   StateExchange exchange_;
   LayerStates states_;
+  RandomFeatures features_;
   Arena arena_;
   std::vector<LayerKept> kept_;
   NormKept kept_norm_;
