@@ -1,124 +1,147 @@
-// Time of causal linear attention, feature map and normaliser included, per token, head and thread.
+// Time of attention, feature map and normaliser included, per token, head and thread.
 //
 //   benchmark_kernels [--threads=2 --tokens=2048 --dim=64 --repeats=21]
+//   benchmark_kernels --kinds=1 [--kind=NAME --longest=65536 --longest-softmax=16384 --heads=4
+//                     --features=256 --projected-length=256 --out=FILE ...]
 //
-// Every shape is first checked against the same call in double; the program fails when one is off.
-// The peak is that of a 2048^3 product, measured between the repeats.
+// First form: causal elu1 for several numbers of heads. Second: every kind, causal and not, for
+// lengths from 1,024 on, with the exponent by which time grows; --out writes the table for
+// plot.sh. Every kind and shape is first checked against the same call in double; the program fails
+// when one is off. The peak is that of a 2048^3 product, measured between the repeats.
+#include "benchmarks/attention_call.h"
+#include "benchmarks/kinds.h"
 #include "benchmarks/measure.h"
-#include "kernels/linear_attention.h"
-#include "kernels/random.h"
 
 namespace {
 
 using namespace longscan;
+using benchmark::AttentionCall;
+using benchmark::CallShape;
 using benchmark::median;
 using benchmark::number_option;
 using benchmark::seconds_of;
+using benchmark::text_option;
 
-// One head layout with joint query, key, value as in the model.
-struct Call {
-  Device& device;
-  Buffer memory;
-  Tensor query, key, value, out, d_out, normalizer, d_query, d_key, d_value;
+constexpr double kLargestError = 1e-4;
 
-  Call(Device& on, DType dtype, std::int64_t tokens, std::int64_t heads, std::int64_t dim)
-      : device(on), memory(on.allocate(tokens * heads * (8 * dim + 1) * size_of(dtype))) {
-    std::int64_t offset = 0;
-    const auto take = [&](std::int64_t columns) {
-      const Tensor tensor = Tensor::dense(memory.data() + offset, dtype, {tokens, columns});
-      offset += tensor.bytes();
-      return tensor;
-    };
-    const std::int64_t width = heads * dim;
-    const Tensor joint = take(3 * width);
-    const Tensor d_joint = take(3 * width);
-    const auto part = [&](const Tensor& from, std::int64_t index) {
-      return from.columns(index * width, (index + 1) * width).split_heads(heads);
-    };
-    query = part(joint, 0), key = part(joint, 1), value = part(joint, 2);
-    d_query = part(d_joint, 0), d_key = part(d_joint, 1), d_value = part(d_joint, 2);
-    out = take(width).split_heads(heads);
-    const Tensor gradient = take(width);
-    d_out = gradient.split_heads(heads);
-    normalizer = take(heads);
-    fill(joint, 0), fill(gradient, 1);
-  }
-
-  static void fill(const Tensor& tensor, std::uint64_t step) {
-    for (std::int64_t i = 0; i < tensor.size(); ++i) {
-      const double x =
-          random_normal({1, RandomPurpose::sample, step}, static_cast<std::uint64_t>(i));
-      tensor.dtype == DType::f32 ? tensor.as<float>()[i] = static_cast<float>(x)
-                                 : tensor.as<double>()[i] = x;
-    }
-  }
-
-  void forward() {
-    device.run(LinearAttention{.out = out, .normalizer = normalizer, .input = input()});
-  }
-  void backward() {
-    const LinearAttentionGradient gradient{d_out, out, normalizer};
-    device.run(
-        LinearAttentionBackwardQuery{.d_query = d_query, .input = input(), .gradient = gradient});
-    device.run(LinearAttentionBackwardKeyValue{
-        .d_key = d_key, .d_value = d_value, .input = input(), .gradient = gradient});
-  }
-  LinearAttentionInput input() const { return {.query = query, .key = key, .value = value}; }
+struct Setting {
+  int threads;
+  std::int64_t repeats;
 };
 
-// Largest difference of a result from that in double, relative to its largest number.
-double error_of(const Tensor& got, const Tensor& truth) {
-  double largest = 0, worst = 0;
-  for (std::int64_t token = 0; token < truth.shape[0]; ++token) {
-    for (std::int64_t i = 0; i < truth.shape[1] * truth.shape[2]; ++i) {
-      const double expected = truth.as<double>()[token * truth.stride[0] + i];
-      const double found = got.as<float>()[token * got.stride[0] + i];
-      largest = std::max(largest, std::abs(expected));
-      worst = std::max(worst, std::abs(found - expected));
+// Medians; seconds a call.
+struct Times {
+  double forward = 0;
+  double backward = 0;
+  double both = 0;
+  double peak = 0;  // FLOP/s
+};
+
+Times measure(Device& device, benchmark::Peak& peak, const CallShape& shape, std::int64_t repeats) {
+  AttentionCall call(device, DType::f32, shape);
+  call.forward(), call.backward();
+  std::vector<double> forward, backward, both, peaks;
+  for (std::int64_t i = 0; i < repeats; ++i) {
+    forward.push_back(seconds_of([&] { call.forward(); }));
+    backward.push_back(seconds_of([&] { call.backward(); }));
+    both.push_back(forward.back() + backward.back());
+    if (i % 4 == 0) peaks.push_back(peak.measure());
+  }
+  return {median(forward), median(backward), median(both), median(peaks)};
+}
+
+bool over_heads(Device& device, benchmark::Peak& peak, CallShape shape, const Setting& setting) {
+  bool right = true;
+  fmt::print(
+      "causal elu1 attention, dim {}, {} tokens, {} threads; us per token, head and thread\n",
+      shape.dim, shape.tokens, setting.threads);
+  fmt::print("{:>6} {:>9} {:>9} {:>9} {:>12} {:>10}\n", "heads", "forward", "backward", "both",
+             "peak GF/s", "error");
+  for (const std::int64_t heads : {1, 2, 3, 4, 8}) {
+    shape.heads = heads;
+    const double error = error_of(device, shape);
+    const bool fine = error < kLargestError;
+    right = right && fine;
+    const Times times = measure(device, peak, shape, setting.repeats);
+    const double scale = 1e6 * setting.threads / static_cast<double>(shape.tokens * heads);
+    fmt::print("{:6} {:9.3f} {:9.3f} {:9.3f} {:12.1f} {:10.1e}{}\n", heads, scale * times.forward,
+               scale * times.backward, scale * times.both, times.peak / 1e9, error,
+               fine ? "" : "  WRONG");
+  }
+  return right;
+}
+
+// One kind at all lengths.
+bool over_lengths(Device& device, benchmark::Peak& peak, CallShape shape, const Setting& setting,
+                  const benchmark::Lengths& lengths, benchmark::Table& table) {
+  const AttentionKind kind = shape.options.kind;
+  const char* sees = shape.causal ? "causal" : "bidirectional";
+  // No multiple of a chunk.
+  shape.tokens = 1000;
+  const double error = error_of(device, shape);
+  const bool fine = error < kLargestError;
+  std::vector<benchmark::Point> points;
+  for (shape.tokens = lengths.shortest; shape.tokens <= lengths.longest_of(kind);
+       shape.tokens *= 2) {
+    // The longest calls take seconds.
+    const std::int64_t calls = std::max<std::int64_t>(3, setting.repeats * 4096 / shape.tokens);
+    const Times times = measure(device, peak, shape, std::min(setting.repeats, calls));
+    const auto tokens = static_cast<double>(shape.tokens);
+    const double scale = 1e6 * setting.threads / (tokens * static_cast<double>(shape.heads));
+    points.push_back({tokens, times.both});
+    fmt::print("{:>17} {:>14} {:7} {:9.3f} {:9.3f} {:9.3f} {:10.2f} {:10.1f} {:9.1e}{}\n",
+               name_of(kind), sees, shape.tokens, scale * times.forward, scale * times.backward,
+               scale * times.both, times.both * 1e3, times.peak / 1e9, error,
+               fine ? "" : "  WRONG");
+    table.row(name_of(kind), sees, shape.tokens, times.both * 1e3);
+  }
+  fmt::print("{:>17} {:>14} time grows by length^{:.3f}\n", name_of(kind), sees,
+             fitted_exponent(points));
+  std::fflush(stdout);
+  return fine;
+}
+
+bool over_kinds(Device& device, benchmark::Peak& peak, CallShape shape, const Setting& setting,
+                const benchmark::Lengths& lengths, const std::string& only,
+                benchmark::Table& table) {
+  fmt::print("attention, {} heads, dim {}, {} features, {} projected rows, {} threads; ",
+             shape.heads, shape.dim, shape.options.features, shape.options.projected_length,
+             setting.threads);
+  fmt::print("us per token, head and thread; ms a call\n");
+  fmt::print("{:>17} {:>14} {:>7} {:>9} {:>9} {:>9} {:>10} {:>10} {:>9}\n", "kind", "", "tokens",
+             "forward", "backward", "both", "ms", "peak GF/s", "error");
+  bool right = true;
+  for (const AttentionKind kind : benchmark::kinds_named(only)) {
+    shape.options.kind = kind;
+    for (const bool causal : {true, false}) {
+      if (causal && kind == AttentionKind::linformer) continue;
+      if (!causal && kind == AttentionKind::identity) continue;  // the same
+      shape.causal = causal;
+      right = over_lengths(device, peak, shape, setting, lengths, table) && right;
     }
   }
-  return worst / largest;
+  return right;
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
-  const int threads = static_cast<int>(number_option(argc, argv, "threads", 2));
-  const std::int64_t tokens = number_option(argc, argv, "tokens", 2048);
-  const std::int64_t dim = number_option(argc, argv, "dim", 64);
-  const std::int64_t repeats = number_option(argc, argv, "repeats", 21);
-  Device device = Device::cpu(threads);
+  const auto number = [&](const char* name, std::int64_t otherwise) {
+    return number_option(argc, argv, name, otherwise);
+  };
+  const Setting setting{.threads = static_cast<int>(number("threads", 2)),
+                        .repeats = number("repeats", 21)};
+  const CallShape shape{.options = {.features = number("features", 256),
+                                    .projected_length = number("projected-length", 256)},
+                        .tokens = number("tokens", 2048),
+                        .heads = number("heads", 4),
+                        .dim = number("dim", 64)};
+  Device device = Device::cpu(setting.threads);
   benchmark::Peak peak(device);
   peak.measure();
-  bool right = true;
-  fmt::print(
-      "causal elu1 attention, dim {}, {} tokens, {} threads; us per token, head and thread\n", dim,
-      tokens, threads);
-  fmt::print("{:>6} {:>9} {:>9} {:>9} {:>12} {:>10}\n", "heads", "forward", "backward", "both",
-             "peak GF/s", "error");
-  for (const std::int64_t heads : {1, 2, 3, 4, 8}) {
-    Call exact(device, DType::f64, tokens, heads, dim);
-    Call call(device, DType::f32, tokens, heads, dim);
-    exact.forward(), exact.backward();
-    call.forward(), call.backward();
-    double error = 0;
-    for (const auto& [got, truth] :
-         {std::pair{call.out, exact.out}, std::pair{call.d_query, exact.d_query},
-          std::pair{call.d_key, exact.d_key}, std::pair{call.d_value, exact.d_value}}) {
-      error = std::max(error, error_of(got, truth));
-    }
-    right = right && error < 1e-4;
-    std::vector<double> forward, backward, both, peaks;
-    for (std::int64_t i = 0; i < repeats; ++i) {
-      const double scale = 1e6 * threads / static_cast<double>(tokens * heads);
-      forward.push_back(scale * seconds_of([&] { call.forward(); }));
-      backward.push_back(scale * seconds_of([&] { call.backward(); }));
-      both.push_back(forward.back() + backward.back());
-      if (i % 4 == 0) peaks.push_back(peak.measure());
-    }
-    fmt::print("{:6} {:9.3f} {:9.3f} {:9.3f} {:12.1f} {:10.1e}{}\n", heads, median(forward),
-               median(backward), median(both), median(peaks) / 1e9, error,
-               error < 1e-4 ? "" : "  WRONG");
-  }
-  return right ? 0 : 1;
+  if (number("kinds", 0) == 0) return over_heads(device, peak, shape, setting) ? 0 : 1;
+  benchmark::Table table(text_option(argc, argv, "out", ""));
+  const benchmark::Lengths lengths = benchmark::lengths_option(argc, argv);
+  const std::string only = text_option(argc, argv, "kind", "");
+  return over_kinds(device, peak, shape, setting, lengths, only, table) ? 0 : 1;
 }

@@ -1,4 +1,5 @@
-// What the benchmarks share: medians of interleaved runs, the machine's peak, command-line numbers.
+// What the benchmarks share: medians of interleaved runs, exponents of growth, the machine's peak,
+// options of the command line.
 #pragma once
 
 #include <fmt/format.h>
@@ -28,15 +29,37 @@ inline double median(std::vector<double> values) {
   return values[values.size() / 2];
 }
 
+/// What a benchmark found at a length.
+struct Point {
+  double length = 0;
+  double value = 0;
+};
+
+/// The exponent p of value = c length^p: the slope by least squares of the logarithms. NaN for
+/// fewer than two lengths.
+inline double fitted_exponent(const std::vector<Point>& points) {
+  const auto count = static_cast<double>(points.size());
+  double x_sum = 0, y_sum = 0, xx_sum = 0, xy_sum = 0;
+  for (const Point& point : points) {
+    const double x = std::log(point.length), y = std::log(point.value);
+    x_sum += x, y_sum += y, xx_sum += x * x, xy_sum += x * y;
+  }
+  return (count * xy_sum - x_sum * y_sum) / (count * xx_sum - x_sum * x_sum);
+}
+
 /// "--name=value" or the default.
-inline std::int64_t number_option(int argc, char** argv, const std::string& name,
-                                  std::int64_t otherwise) {
+inline std::string text_option(int argc, char** argv, const std::string& name,
+                               const std::string& otherwise) {
   const std::string prefix = "--" + name + "=";
   for (int i = 1; i < argc; ++i) {
     const std::string argument = argv[i];
-    if (argument.rfind(prefix, 0) == 0) return std::atoll(argument.c_str() + prefix.size());
+    if (argument.rfind(prefix, 0) == 0) return argument.substr(prefix.size());
   }
   return otherwise;
+}
+inline std::int64_t number_option(int argc, char** argv, const std::string& name,
+                                  std::int64_t otherwise) {
+  return std::atoll(text_option(argc, argv, name, std::to_string(otherwise)).c_str());
 }
 
 /// A square product of fp32 matrices: the machine's peak in practice, to be measured in the same

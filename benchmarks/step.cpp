@@ -3,7 +3,11 @@
 //
 //   benchmark_step [--width=256 --layers=4 --heads=4 --tokens=2048 --threads=2 --repeats=15]
 //   mpirun --bind-to core -n 2 benchmark_step --processes=1 [...]
+//   benchmark_step --kinds=1 [--kind=NAME --longest=65536 --longest-softmax=16384 --out=FILE ...]
+//   benchmark_step --depth=1 [...]
 //
+// --kinds=1 compares all kinds of attention with the identity, --depth=1 the memory of reversible
+// models with that of others: see step_kinds.h. Else:
 // Alternates the peak, a step on one rank with all threads, and a step on as many ranks of one
 // thread. A step is everything: embedding, layers, loss, backward, gradient sum, clipping, AdamW.
 // FLOPs counted: 6 a matrix weight and token, and 12 * features * (value_dim + 1) a token, head and
@@ -11,50 +15,17 @@
 // Fails when the ranks' losses differ from the one rank's.
 #include <barrier>
 
-#include "benchmarks/measure.h"
+#include "benchmarks/step_kinds.h"
 #include "dist/mpi_communicator.h"
 #include "dist/thread_communicator.h"
-#include "kernels/random.h"
-#include "model/trainer.h"
 
 namespace {
 
 using namespace longscan;
+using benchmark::Measured;
 using benchmark::median;
 using benchmark::number_option;
-using benchmark::seconds_of;
-
-struct Setting {
-  ModelOptions model;
-  std::int64_t tokens;
-  int threads;
-};
-
-struct Line {
-  std::vector<std::int32_t> tokens, targets;
-  std::vector<std::int64_t> positions;
-  std::vector<std::int64_t> starts{0};
-
-  Line(std::int64_t count, std::int64_t vocabulary) {
-    for (std::int64_t i = 0; i <= count; ++i) {
-      const RandomWords words = random_words({1, RandomPurpose::sample, 0}, i);
-      const auto token = static_cast<std::int32_t>(words[0] % vocabulary);
-      if (i < count) tokens.push_back(token), positions.push_back(i);
-      if (i > 0) targets.push_back(token);
-    }
-  }
-
-  Shard part(std::int64_t index, std::int64_t parts) const {
-    const auto size = static_cast<std::int64_t>(tokens.size());
-    const std::int64_t begin = size * index / parts;
-    const auto count = static_cast<std::size_t>(size * (index + 1) / parts - begin);
-    return {.tokens = {tokens.data() + begin, count},
-            .targets = {targets.data() + begin, count},
-            .positions = {positions.data() + begin, count},
-            .document_starts = {starts.data(), index == 0 ? 1u : 0u},
-            .first_token = begin};
-  }
-};
+using benchmark::Setting;
 
 double flops_of(const Setting& setting) {
   const ModelOptions& model = setting.model;
@@ -62,34 +33,6 @@ double flops_of(const Setting& setting) {
   const double weights = model.layers * layer + static_cast<double>(model.vocabulary * model.width);
   const double attention = 12.0 * static_cast<double>(model.layers * model.state_size(0));
   return (6 * weights + attention) * static_cast<double>(setting.tokens);
-}
-
-// What one rank measures: the seconds of all steps but the first two, and the last loss.
-struct Measured {
-  std::vector<double> seconds;
-  double loss = 0;
-};
-
-// `repeats` steps of one rank; `before` and `after` are called by the first rank around each.
-template <class Before, class After>
-Measured run_steps(Communicator& world, const Setting& setting, int threads, int repeats,
-                   const Before& before, const After& after) {
-  const Line line(setting.tokens, setting.model.vocabulary);
-  Device device = Device::cpu(threads);
-  Mesh mesh(world, 0);
-  Trainer trainer(setting.model, {.learning_rate = 1e-4}, 1, device, mesh);
-  const Shard shard = line.part(world.rank(), world.size());
-  Measured measured;
-  for (int i = 0; i < repeats + 2; ++i) {
-    if (world.rank() == 0) before();
-    world.barrier();
-    StepReport report;
-    const double seconds = seconds_of([&] { report = trainer.step({&shard, 1}); });
-    measured.loss = report.totals.loss / report.totals.tokens;
-    if (i >= 2) measured.seconds.push_back(seconds);
-    if (world.rank() == 0) after();
-  }
-  return measured;
 }
 
 // Ranks as threads that share setting.threads; they make a step whenever it is their turn.
@@ -190,6 +133,17 @@ int main(int argc, char** argv) {
 
   if (number_option(argc, argv, "processes", 0) != 0) {
     return measure_processes(setting, repeats, argc, argv);
+  }
+  if (number_option(argc, argv, "kinds", 0) != 0) {
+    const std::string only = benchmark::text_option(argc, argv, "kind", "");
+    benchmark::Table table(benchmark::text_option(argc, argv, "out", ""));
+    const bool right =
+        benchmark::compare_kinds(setting, benchmark::kinds_named(only),
+                                 benchmark::lengths_option(argc, argv), repeats, table);
+    return right ? 0 : 1;
+  }
+  if (number_option(argc, argv, "depth", 0) != 0) {
+    return benchmark::compare_depths(setting, repeats) ? 0 : 1;
   }
   return compare_ranks_with_threads(setting, repeats);
 }
