@@ -95,8 +95,10 @@ bool over_lengths(Device& device, benchmark::Peak& peak, CallShape shape, const 
                fine ? "" : "  WRONG");
     table.row(name_of(kind), sees, shape.tokens, times.both * 1e3);
   }
-  fmt::print("{:>17} {:>14} time grows by length^{:.3f}\n", name_of(kind), sees,
-             fitted_exponent(points));
+  if (points.size() > 1) {
+    fmt::print("{:>17} {:>14} time grows by length^{:.3f}\n", name_of(kind), sees,
+               fitted_exponent(points));
+  }
   std::fflush(stdout);
   return fine;
 }

@@ -132,8 +132,10 @@ bool over_lengths(Setting setting, AttentionKind kind, const Lengths& lengths, i
                agree && std::isfinite(found.loss) ? "" : "  WRONG");
     table.row(name_of(kind), sees, setting.tokens, found.seconds * 1e3);
   }
-  fmt::print("{:>17} {:>14} time grows by length^{:.3f}, memory by length^{:.3f}\n", name_of(kind),
-             sees, fitted_exponent(times), fitted_exponent(memory));
+  if (times.size() > 1) {
+    fmt::print("{:>17} {:>14} time grows by length^{:.3f}, memory by length^{:.3f}\n",
+               name_of(kind), sees, fitted_exponent(times), fitted_exponent(memory));
+  }
   return right;
 }
 
