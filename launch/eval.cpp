@@ -72,6 +72,7 @@ void Evaluate::run(Session& session) const {
   const Parameters parameters = load_model(session, checkpoint, device);
   Transformer transformer(model_options(checkpoint.configuration, checkpoint.vocabulary), device,
                           mesh.sequence());
+  transformer.draw_features(checkpoint.header.seed, checkpoint.header.step);
   const Evaluation evaluation = evaluate(transformer, parameters.weights(), mesh, *store,
                                          evaluation_options(checkpoint.configuration, split),
                                          windows_, checkpoint.configuration.training().segment());

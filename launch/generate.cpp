@@ -133,6 +133,7 @@ void Generate::run(Session& session) const {
   const Parameters parameters = load_model(session, checkpoint, device);
   const std::unique_ptr<Communicator> alone = session.world().split(session.rank());
   Transformer transformer(model_options(checkpoint.configuration, vocabulary), device, *alone);
+  transformer.draw_features(checkpoint.header.seed, checkpoint.header.step);
   Generator generator(transformer, parameters.weights());
 
   std::string all;

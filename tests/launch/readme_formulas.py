@@ -46,12 +46,33 @@ def philox(counter, key):
     return counter
 
 
+def uniform(purpose, seed, step, index):
+    """Four numbers in (0, 1)."""
+    words = philox([index & 0xFFFFFFFF, index >> 32, step & 0xFFFFFFFF, step >> 32],
+                   [seed & 0xFFFFFFFF, seed >> 32 ^ (purpose * 0x9E3779B9 & 0xFFFFFFFF)])
+    return [(word + 0.5) / 2**32 for word in words]
+
+
+def random_features(seed, steps, layer, dim, attention):
+    """W, [features, dim], of a layer."""
+    features, interval = int(attention["features"][0]), int(attention["redraw_interval"][0])
+    step = ((steps // interval if interval > 0 else 0) << 32) + layer
+    numbers = [uniform(6, seed, step, index) for index in range(features * dim)]
+    w = np.reshape([np.sqrt(-2 * np.log(u[0])) * np.cos(2 * np.pi * u[1]) for u in numbers],
+                   (features, dim))
+    lengths = np.linalg.norm(w, axis=1, keepdims=True)
+    if attention["orthogonal"][0] == "true":
+        for first in range(0, features, dim):
+            q, r = np.linalg.qr(w[first:first + dim].T)
+            w[first:first + dim] = (q * np.sign(np.diag(r))).T
+    if attention["row_norms"][0] == "regularized":
+        lengths = np.sqrt(dim)
+    return w / np.linalg.norm(w, axis=1, keepdims=True) * lengths
+
+
 def mask(token, place, seed, letters):
     """Input and target at a place of the stream, in epoch 0."""
-    purpose = 5 * 0x9E3779B9 & 0xFFFFFFFF
-    words = philox([place & 0xFFFFFFFF, place >> 32, 0, 0],
-                   [seed & 0xFFFFFFFF, seed >> 32 ^ purpose])
-    u = [(word + 0.5) / 2**32 for word in words]
+    u = uniform(5, seed, 0, place)
     if token >= letters or u[0] >= 0.15:
         return token, -1
     return (letters + 3 if u[1] < 0.8 else int(u[2] * letters) if u[1] < 0.9 else token), token
@@ -60,7 +81,7 @@ def mask(token, place, seed, letters):
 def main(checkpoint_path, store_path):
     with h5py.File(checkpoint_path) as file:
         p = {name: file["model"][name][()].astype(np.float64) for name in file["model"]}
-        configuration = file.attrs["configuration"]
+        configuration, steps = file.attrs["configuration"], int(file.attrs["step"])
     if isinstance(configuration, bytes):
         configuration = configuration.decode()
     with h5py.File(store_path) as file:
@@ -79,6 +100,8 @@ def main(checkpoint_path, store_path):
     for override in model.get("layer_override", []):
         for layer in np.ravel(override["layers"]):
             kinds[int(layer)].update(override["attention"][0])
+    w = [random_features(seed, steps, i, width // heads, kinds[i])
+         if kinds[i]["kind"][0].startswith("favor") else None for i in range(layers)]
     letters = p["embedding.weight"].shape[0] - 4  # pad, begin, end, mask stand last
     begin = letters + 1
 
@@ -102,9 +125,17 @@ def main(checkpoint_path, store_path):
         return np.concatenate(
             [first * np.cos(a) - second * np.sin(a), second * np.cos(a) + first * np.sin(a)], -1)
 
-    def phi(x, kind):
+    def phi(x, i):
+        kind = kinds[i]["kind"][0]
         if kind == "relu":
             return np.maximum(x, 0) + 1e-3
+        if kind == "favor_relu":
+            return np.maximum(x @ w[i].T, 0) / np.sqrt(len(w[i])) + 1e-3
+        if kind.startswith("favor"):
+            x = x / x.shape[-1] ** 0.25
+            along, square = x @ w[i].T, (x**2).sum(-1, keepdims=True) / 2
+            both = [along, -along] if kind == "favor_hyperbolic" else [along]
+            return np.exp(np.concatenate(both, -1) - square)
         return np.where(x > 0, x + 1, np.exp(np.minimum(x, 0)))
 
     def projected(x, i, of):  # [n, heads, D] -> [k, heads, D]
@@ -129,7 +160,7 @@ def main(checkpoint_path, store_path):
         if kind in ("softmax", "linformer"):
             scores = np.exp(np.einsum("ihd,jhd->hij", q, k) / np.sqrt(q.shape[-1]))
         else:
-            scores = np.einsum("ihd,jhd->hij", phi(q, kind), phi(k, kind))
+            scores = np.einsum("ihd,jhd->hij", phi(q, i), phi(k, i))
         if causal:
             scores = scores * np.tril(np.ones((n, n)))
         scores = scores / scores.sum(-1, keepdims=True)

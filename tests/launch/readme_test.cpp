@@ -69,6 +69,12 @@ TEST_F(ReadmeTest, FormulasGiveTheLossOfACheckpoint) {
         "training.objective=masked_token --set model.causal=false --set training.segment=0 "
         "--set model.attention.kind=linformer --set model.attention.projected_length=20 "
         "--set model.attention.sharing=layerwise --set data.isolate_records=true",
+        "model.attention.kind=favor_softmax --set model.attention.features=21 "
+        "--set model.attention.redraw_interval=30 --seed 123456789012345 "
+        "--set 'model.layer_override=layers: 1 attention { kind: favor_relu }'",
+        "model.attention.kind=favor_hyperbolic --set model.attention.features=9 "
+        "--set model.attention.row_norms=regularized --set model.attention.redraw_interval=0 "
+        "--set 'model.layer_override=layers: 1 attention { orthogonal: false }'",
         "training.segment=70 --set model.positions=sinusoidal "
         "--set 'model.layer_override=layers: 1 attention { kind: identity }'"}) {
     const std::string folder = "run" + std::to_string(++run);

@@ -187,6 +187,22 @@ TEST_F(TrainTest, a_checkpoint_is_evaluated_on_any_ranks) {
   EXPECT_THAT(unknown.errors, HasSubstr("did you mean 'validation'?"));
 }
 
+TEST_F(TrainTest, a_checkpoint_has_the_random_features_it_was_trained_with) {
+  // Drawn anew behind step 10; evaluated and saved behind step 12.
+  succeed(
+      2,
+      "train --config small.textproto --run run --seed 7 --set model.attention.kind=favor_softmax "
+      "--set model.attention.features=24 --set model.attention.redraw_interval=5");
+  const double in_training = metric(folder_ / "run", "validation_perplexity").at(0);
+  EXPECT_LT(in_training, metric(folder_ / "run", "validation_unigram_perplexity").at(0));
+  for (const int ranks : {1, 3}) {
+    const std::string told = succeed(ranks, "eval --checkpoint run");
+    EXPECT_NEAR(number_behind(told, "perplexity"), in_training, 1e-3) << told;
+  }
+  const std::string sample = succeed("generate --checkpoint run -n 2 --temperature 0");
+  EXPECT_EQ(succeed(2, "generate --checkpoint run -n 2 --temperature 0"), sample);
+}
+
 TEST_F(TrainTest, samples_are_the_same_on_any_ranks) {
   succeed("train --config small.textproto --run run");
   const std::string options =
