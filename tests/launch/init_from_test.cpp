@@ -53,8 +53,10 @@ TEST_F(InitFromTest, takes_over_all_parameters_where_only_the_formula_is_another
   const Values before = values_of("first/step-00000006.h5");
   for (const int ranks : {1, 3}) {
     const Values after =
-        first_values("relu" + std::to_string(ranks),
-                     "--set model.attention.kind=relu --seed 5 --init-from=first", ranks);
+        first_values("favor" + std::to_string(ranks),
+                     "--set model.attention.kind=favor_softmax --set model.attention.features=16 "
+                     "--seed 5 --init-from=first",
+                     ranks);
     EXPECT_EQ(after, before);
     EXPECT_THAT(told_, AllOf(HasSubstr("27 of 27 parameters kept from first/step-00000006.h5 at "
                                        "step 6"),
@@ -88,6 +90,23 @@ TEST_F(InitFromTest, names_what_is_new_and_what_is_dropped) {
                            HasSubstr("  dropped  head.weight [30, 16]\n"),
                            HasSubstr("  dropped  layers.1.mlp.up.weight [24, 16]\n"),
                            HasSubstr("  dropped  norm.bias [16]\n")));
+}
+
+TEST_F(InitFromTest, linformer_s_projections_are_new) {
+  const std::string linformer =
+      "--set model.causal=false --set training.objective=masked_token "
+      "--set model.attention.kind=linformer --set model.attention.projected_length=7 ";
+  const Values before = values_of("first/step-00000006.h5");
+  const Values initial = first_values("initial", linformer);
+  const Values after = first_values("linformer", linformer + "--init-from=first", 2);
+  EXPECT_THAT(told_,
+              AllOf(HasSubstr("27 of 31 parameters kept"),
+                    HasSubstr("  new      layers.0.attention.linformer.key.weight [7, 100]\n"),
+                    HasSubstr("  new      layers.1.attention.linformer.value.weight [7, 100]\n"),
+                    Not(HasSubstr("  dropped "))));
+  for (const auto& [name, values] : after) {
+    EXPECT_EQ(values, before.contains(name) ? before.at(name) : initial.at(name)) << name;
+  }
 }
 
 TEST_F(InitFromTest, what_has_another_shape_is_new) {
