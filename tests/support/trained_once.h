@@ -39,6 +39,7 @@ inline Trained train_once(const ModelOptions& options, const Line& line, int ran
     options.dtype == DType::f32 ? grow(parameters.flat().as<float>())
                                 : grow(parameters.flat().as<double>());
     Transformer transformer(options, device, group);
+    transformer.draw_features(4, 0);
     const RankLine mine = shards_of(line, segments, ranks, group.rank());
     const LossTotals totals =
         transformer.train(parameters.weights(), gradient.weights(), mine.shards,
