@@ -41,6 +41,7 @@ struct Pass {
   const Shard& shard;
   DropoutPlan dropout;
   Tensor rotary_table;  ///< [tokens, head_dim]; absent unless positions are rotary
+  bool generates = false;  ///< tokens will follow that see those of the shard
 
   std::int64_t tokens() const { return shard.size(); }
   Tensor take(std::int64_t columns) const { return arena.take(options.dtype, {tokens(), columns}); }
