@@ -25,7 +25,7 @@ class Cpu;
 /// Tokens that follow each other in the line: the first is token `first_token` of it.
 struct LineBlock {
   std::int64_t first_token = 0;
-  Tensor position;  ///< [tokens] i64, offset within the document
+  Tensor document;  ///< [tokens] i64, ascending: the place in the line where the document begins
 };
 
 /// Who attends.

@@ -20,7 +20,7 @@ struct AttentionKept {
 /// What a layer attends with, and how it reaches the other ranks.
 struct AttentionLink {
   const AttentionOptions& attention;
-  Tensor projection;  ///< of random features, [features, head_dim]; absent unless favor_*
+  Tensor projection;     ///< of random features, [features, head_dim]; absent unless favor_*
   StateLink states;      ///< of all kinds but exact softmax
   BlockLink blocks;      ///< of exact softmax
   KeyValueCache& cache;  ///< of exact softmax, in generation: takes in the tokens of every pass

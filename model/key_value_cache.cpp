@@ -16,9 +16,8 @@ constexpr std::int64_t kFewestTokens = 256;
 void KeyValueCache::append(const Pass& pass, const AttentionHeads& heads) {
   const std::int64_t end = count_ + pass.tokens();
   reserve(pass.device, end, heads);
-  const Tensor position = Pass::view_of(pass.shard.positions);
   for (const auto& [out, in] :
-       {std::pair{key_, heads.key}, {value_, heads.value}, {position_, position}}) {
+       {std::pair{key_, heads.key}, {value_, heads.value}, {document_, pass.document}}) {
     pass.device.run(Copy{.out = out.rows(count_, end), .in = in});
   }
   count_ = end;
@@ -27,7 +26,7 @@ void KeyValueCache::append(const Pass& pass, const AttentionHeads& heads) {
 SoftmaxKeys KeyValueCache::keys() const {
   return {.key = key_.rows(0, count_),
           .value = value_.rows(0, count_),
-          .block = {.first_token = 0, .position = position_.rows(0, count_)}};
+          .block = {.first_token = 0, .document = document_.rows(0, count_)}};
 }
 
 void KeyValueCache::reserve(Device& device, std::int64_t tokens, const AttentionHeads& like) {
@@ -41,7 +40,7 @@ void KeyValueCache::reserve(Device& device, std::int64_t tokens, const Attention
   const std::array now{Tensor::dense(memory.data(), dtype, {capacity, heads, dim}),
                        Tensor::dense(memory.data() + bytes, dtype, {capacity, heads, dim}),
                        Tensor::dense(memory.data() + 2 * bytes, DType::i64, {capacity})};
-  const std::array before{&key_, &value_, &position_};
+  const std::array before{&key_, &value_, &document_};
   for (std::size_t i = 0; i < now.size(); ++i) {
     if (count_ > 0)
       device.run(Copy{.out = now[i].rows(0, count_), .in = before[i]->rows(0, count_)});

@@ -26,7 +26,7 @@ class KeyValueCache {
   Buffer memory_;
   Tensor key_;       // [capacity, heads, head_dim]
   Tensor value_;     // [capacity, heads, head_dim]
-  Tensor position_;  // [capacity] i64
+  Tensor document_;  // [capacity] i64
   std::int64_t count_ = 0;
 };
 

@@ -11,7 +11,7 @@ namespace longscan {
 namespace {
 
 LineBlock block_of(const Pass& pass) {
-  return {.first_token = pass.shard.first_token, .position = Pass::view_of(pass.shard.positions)};
+  return {.first_token = pass.shard.first_token, .document = pass.document};
 }
 
 SoftmaxQueries queries_of(const Pass& pass, const Tensor& query) {
@@ -37,7 +37,7 @@ Direction opposite(Direction direction) {
 template <class Body>
 BlockStream stream_of_keys(const Pass& pass, const AttentionHeads& heads, Direction direction,
                            Body body) {
-  std::vector<Tensor> mine{heads.key, heads.value, Pass::view_of(pass.shard.positions)};
+  std::vector<Tensor> mine{heads.key, heads.value, pass.document};
   if (pass.key_mask().present()) mine.push_back(pass.key_mask());
   return {
       .direction = direction,
@@ -46,7 +46,7 @@ BlockStream stream_of_keys(const Pass& pass, const AttentionHeads& heads, Direct
         const std::span<const Tensor> tensors = visiting.tensors;
         body(SoftmaxKeys{.key = tensors[0],
                          .value = tensors[1],
-                         .block = {.first_token = first + visiting.offset, .position = tensors[2]},
+                         .block = {.first_token = first + visiting.offset, .document = tensors[2]},
                          .key_mask = tensors.size() > 3 ? tensors[3] : Tensor{}});
       }};
 }
@@ -57,13 +57,12 @@ BlockStream stream_of_queries(const Pass& pass, const Tensor& query,
                               const SoftmaxGradient& gradient, Direction direction, Body body) {
   return {
       .direction = direction,
-      .mine = {query, gradient.d_out, gradient.log_sum, gradient.d_out_dot,
-               Pass::view_of(pass.shard.positions)},
+      .mine = {query, gradient.d_out, gradient.log_sum, gradient.d_out_dot, pass.document},
       .body = [first = pass.shard.first_token, body](const VisitingBlock& visiting) {
         const std::span<const Tensor> tensors = visiting.tensors;
         body(SoftmaxQueries{.query = tensors[0],
                             .block = {.first_token = first + visiting.offset,
-                                      .position = tensors[4]}},
+                                      .document = tensors[4]}},
              SoftmaxGradient{.d_out = tensors[1], .log_sum = tensors[2], .d_out_dot = tensors[3]});
       }};
 }

@@ -112,11 +112,19 @@ Pass Transformer::begin_pass(const Shard& shard, const DropoutPlan& dropout) {
             .options = options_,
             .shard = shard,
             .dropout = dropout,
-            .rotary_table = {}};
+            .rotary_table = {},
+            .document = {}};
   if (options_.positions == Positions::rotary) {
     pass.rotary_table = pass.take(options_.head_dim());
     device_.run(
         RotaryTable{.table = pass.rotary_table, .position = Pass::view_of(shard.positions)});
+  }
+  if (options_.first_with(AttentionKind::softmax) < options_.layers) {
+    pass.document = arena_.take(DType::i64, {shard.size()});
+    for (std::int64_t i = 0; i < shard.size(); ++i) {
+      pass.document.as<std::int64_t>()[i] =
+          shard.first_token + i - shard.positions[static_cast<std::size_t>(i)];
+    }
   }
   return pass;
 }

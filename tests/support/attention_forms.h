@@ -1,8 +1,8 @@
 // Every kind of attention in every form that there is, on models small enough for double.
 #pragma once
 
-#include <cctype>
 #include <cstdint>
+#include <ostream>
 #include <string>
 #include <vector>
 
@@ -40,6 +40,10 @@ inline std::string name_of(const AttentionForm& form) {
     return name + "_" + sharings[static_cast<int>(form.sharing)];
   }
   return name + (form.causal ? "_causal" : "_bidirectional");
+}
+
+inline void PrintTo(const AttentionForm& form, std::ostream* out) {
+  *out << name_of(form);
 }
 
 /// Two layers of two heads that attend in this form.
