@@ -4,6 +4,7 @@
 
 #include <vector>
 
+#include "model/trainer.h"
 #include "tests/support/attention_forms.h"
 #include "tests/support/trained_once.h"
 
@@ -52,6 +53,37 @@ TEST_P(AttentionKinds, RanksChangeNothingWithDropoutAndMaskedTokens) {
   const Trained whole = train_once(options(), line, 1, 1, 1, 0.2);
   for (const int ranks : {2, 3}) {
     EXPECT_LT(difference(train_once(options(), line, ranks, 1, 2, 0.2), whole), 1e-11);
+  }
+}
+
+// The mean losses of three steps, random features drawn anew before each but the first.
+std::vector<double> losses_of_training(ModelOptions options, const Line& line, int ranks) {
+  options.attention.redraw_interval = 1;
+  options.dropout = 0.2;
+  std::vector<double> losses;
+  run_ranks(ranks, [&](Communicator& world) {
+    Mesh mesh(world, 0);
+    Device device = Device::cpu(1);
+    Trainer trainer(options, {.learning_rate = 1e-2, .warmup_steps = 1, .total_steps = 3}, 1,
+                    device, mesh);
+    const RankLine mine = shards_of(line, 1, ranks, world.rank());
+    for (int step = 0; step < 3; ++step) {
+      const LossTotals totals = trainer.step(mine.shards).totals;
+      if (world.rank() == 0) losses.push_back(totals.loss / totals.tokens);
+    }
+  });
+  return losses;
+}
+
+TEST_P(AttentionKinds, RanksChangeNothingOverStepsThatDrawFeaturesAnew) {
+  const Line line = random_line(102, kVocabulary, {35, 36});
+  const std::vector<double> whole = losses_of_training(options(), line, 1);
+  EXPECT_LT(whole[2], whole[0]);
+  for (const int ranks : {2, 3, 4}) {
+    const std::vector<double> cut = losses_of_training(options(), line, ranks);
+    for (std::size_t step = 0; step < whole.size(); ++step) {
+      EXPECT_NEAR(cut[step] / whole[step], 1, 1e-9) << ranks << " ranks, step " << step;
+    }
   }
 }
 
