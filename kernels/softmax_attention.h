@@ -39,7 +39,9 @@ struct SoftmaxKeys {
   Tensor key;    ///< [keys, heads, dim]
   Tensor value;  ///< [keys, heads, dim]
   LineBlock block;
-  Tensor key_mask;  ///< [keys] u8, 0 where nobody attends to the key; absent: all are attended to
+  /// [keys] u8, 0 where nobody attends to the key, whatever stands there; absent: all are attended
+  /// to
+  Tensor key_mask;
 };
 
 /// out and log_sum, which hold what the queries have got of other keys so far, take these in.

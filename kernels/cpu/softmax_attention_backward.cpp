@@ -147,6 +147,7 @@ class KeyGradient {
 
   void run(Span keys, Span queries) {
     const Tokens rows(keys, op_.keys.key_mask, kRows);
+    if (rows.count() == 0) return;
     key_.load(op_.keys.key, head_, rows);
     value_.load(op_.keys.value, head_, rows);
     d_key_.clear(rows.count());

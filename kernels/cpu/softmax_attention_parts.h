@@ -7,7 +7,6 @@
 #pragma once
 
 #include <algorithm>
-#include <array>
 
 #include "kernels/cpu/blocks.h"
 #include "kernels/cpu/carve.h"
@@ -112,11 +111,11 @@ class Tokens {
   std::int64_t operator[](std::int64_t index) const { return tokens_[index]; }
   /// How many come before `token`.
   std::int64_t count_before(std::int64_t token) const {
-    return std::lower_bound(tokens_.begin(), tokens_.begin() + count_, token) - tokens_.begin();
+    return std::lower_bound(tokens_, tokens_ + count_, token) - tokens_;
   }
 
  private:
-  std::array<std::int64_t, std::max(kRows, kColumns)> tokens_;
+  std::int64_t tokens_[std::max(kRows, kColumns)];
   std::int64_t count_ = 0;
 };
 

@@ -124,68 +124,80 @@ struct SoftmaxCase {
     }
   }
 
-  /// Query (0), key (1) or value (2) of a token.
+  /// Where the query (0), key (1) or value (2) of a token begins in `joint`.
   std::int64_t index(std::int64_t which, std::int64_t token, std::int64_t head) const {
     return ((3 * token + which) * shape.heads + head) * shape.dim;
   }
-  double dot(const OwnedTensor& a, std::int64_t i, const OwnedTensor& b, std::int64_t j) const {
-    double sum = 0;
-    for (std::int64_t d = 0; d < shape.dim; ++d) sum += a.get(i + d) * b.get(j + d);
-    return sum;
-  }
-
   struct Definition {
     std::vector<double> out, log_sum, d_joint;
   };
   /// By the formulas, one query after the other.
   Definition definition() const {
+    const std::vector<double> x = joint.values();
+    const std::vector<double> g = d_out.values();
     Definition result{.out = std::vector<double>(static_cast<std::size_t>(out.size())),
                       .log_sum = std::vector<double>(static_cast<std::size_t>(log_sum.size())),
                       .d_joint = std::vector<double>(static_cast<std::size_t>(joint.size()))};
     for (std::int64_t i = 0; i < shape.tokens; ++i) {
-      for (std::int64_t head = 0; head < shape.heads; ++head) define_query(result, i, head);
+      std::vector<std::int64_t> seen;
+      for (std::int64_t j = 0; j < shape.tokens; ++j) {
+        if (sees(i, j)) seen.push_back(j);
+      }
+      for (std::int64_t head = 0; head < shape.heads; ++head) {
+        const std::int64_t row = i * shape.heads + head;
+        const auto p = define_weights(x.data(), i, head, seen, result.log_sum.data() + row);
+        define_row(result, x.data(), g.data() + row * shape.dim, i, head, seen, p);
+      }
     }
     return result;
   }
 
-  void define_query(Definition& result, std::int64_t i, std::int64_t head) const {
-    const double scale = 1 / std::sqrt(static_cast<double>(shape.dim));
-    std::vector<double> p(static_cast<std::size_t>(shape.tokens), -HUGE_VAL);
+ private:
+  double dot_of(const double* a, const double* b) const {
+    double sum = 0;
+    for (std::int64_t d = 0; d < shape.dim; ++d) sum += a[d] * b[d];
+    return sum;
+  }
+
+  // p_ij for the keys j that i sees.
+  std::vector<double> define_weights(const double* x, std::int64_t i, std::int64_t head,
+                                     const std::vector<std::int64_t>& seen,
+                                     double* log_sum_i) const {
+    std::vector<double> p;
     double highest = -HUGE_VAL;
-    for (std::int64_t j = 0; j < shape.tokens; ++j) {
-      if (!sees(i, j)) continue;
-      double& score = p[static_cast<std::size_t>(j)];
-      score = scale * dot(joint, index(0, i, head), joint, index(1, j, head));
-      highest = std::max(highest, score);
+    for (const std::int64_t j : seen) {
+      p.push_back(dot_of(x + index(0, i, head), x + index(1, j, head)) /
+                  std::sqrt(static_cast<double>(shape.dim)));
+      highest = std::max(highest, p.back());
     }
     double total = 0;
-    for (double& x : p) total += x = highest == -HUGE_VAL ? 0 : std::exp(x - highest);
-    const std::int64_t row = i * shape.heads + head;
-    result.log_sum[static_cast<std::size_t>(row)] = highest + std::log(total);
-    double d_out_out = 0;
-    for (std::int64_t j = 0; j < shape.tokens; ++j) {
-      if (!sees(i, j)) continue;
-      p[static_cast<std::size_t>(j)] /= total;
-      for (std::int64_t d = 0; d < shape.dim; ++d) {
-        result.out[static_cast<std::size_t>(row * shape.dim + d)] +=
-            p[static_cast<std::size_t>(j)] * joint.get(index(2, j, head) + d);
-      }
+    for (double& each : p) total += each = std::exp(each - highest);
+    for (double& each : p) each /= total;
+    *log_sum_i = highest + std::log(total);
+    return p;
+  }
+
+  // What query i gets, g being the gradient of that, and its part of the gradients.
+  void define_row(Definition& result, const double* x, const double* g, std::int64_t i,
+                  std::int64_t head, const std::vector<std::int64_t>& seen,
+                  const std::vector<double>& p) const {
+    const std::int64_t dim = shape.dim;
+    double* out_i = result.out.data() + (i * shape.heads + head) * dim;
+    for (std::size_t n = 0; n < seen.size(); ++n) {
+      const double* value = x + index(2, seen[n], head);
+      for (std::int64_t d = 0; d < dim; ++d) out_i[d] += p[n] * value[d];
     }
-    for (std::int64_t d = row * shape.dim; d < (row + 1) * shape.dim; ++d) {
-      d_out_out += d_out.get(d) * result.out[static_cast<std::size_t>(d)];
-    }
-    for (std::int64_t j = 0; j < shape.tokens; ++j) {
-      if (!sees(i, j)) continue;
-      const double weight = p[static_cast<std::size_t>(j)];
-      const double d_weight = dot(d_out, row * shape.dim, joint, index(2, j, head));
-      const double slope = scale * weight * (d_weight - d_out_out);
-      for (std::int64_t d = 0; d < shape.dim; ++d) {
-        const auto add = [&](std::int64_t which, std::int64_t token, double more) {
-          result.d_joint[static_cast<std::size_t>(index(which, token, head) + d)] += more;
-        };
-        add(0, i, slope * joint.get(index(1, j, head) + d));
-        add(1, j, slope * joint.get(index(0, i, head) + d));
-        add(2, j, weight * d_out.get(row * shape.dim + d));
+    const auto gradient_at = [&](std::int64_t which, std::int64_t token) {
+      return result.d_joint.data() + index(which, token, head);
+    };
+    for (std::size_t n = 0; n < seen.size(); ++n) {
+      const std::int64_t j = seen[n];
+      const double slope = p[n] * (dot_of(g, x + index(2, j, head)) - dot_of(g, out_i)) /
+                           std::sqrt(static_cast<double>(dim));
+      for (std::int64_t d = 0; d < dim; ++d) {
+        gradient_at(0, i)[d] += slope * x[index(1, j, head) + d];
+        gradient_at(1, j)[d] += slope * x[index(0, i, head) + d];
+        gradient_at(2, j)[d] += p[n] * g[d];
       }
     }
   }
