@@ -184,7 +184,7 @@ extra_columns() {
       words=$(cat "$data"/validation/*.txt | wc -w)
       awk -v bits="$(number "bits per byte" <<< "$found")" \
         -v nats="$(number loss <<< "$found")" -v tokens="$(number tokens <<< "$found")" \
-        -v words="$words" 'BEGIN { printf " %s | %.1f |\n", bits, exp(nats * tokens / words) }'
+        -v words="$words" 'BEGIN { printf " %s | %.0f |\n", bits, exp(nats * tokens / words) }'
       ;;
   esac
 }
