@@ -2,13 +2,14 @@
 """The copy task of Katharopoulos et al. 2020, section 4.1, as proteins: makes its records, says how
 well it can be done at best, and counts what a model has copied.
 
-    copy_task.py make [--records=N] [--seed=S]      FASTA: Y w Y w Y..., 127 letters a record
-    copy_task.py best                               loss, perplexity and accuracy at best
-    copy_task.py prompts [--records=N] [--seed=S]   Y w Y, one a line
+    copy_task.py make [--records=N] [--seed=S] [--shortest=N]      FASTA: Y w Y w Y..., 127 letters
+    copy_task.py prompts [--records=N] [--seed=S] [--shortest=N]   Y w Y, one a line
+    copy_task.py best [--shortest=N]                loss, perplexity and accuracy at best
     copy_task.py check FASTA...                     the share of w that stands there again, in %
 
 A record is w twice, between separators, and separators up to the end: with the token behind it, it
-fills 128 places. w is of ten symbols and of any length from 1 to 62, all equally likely.
+fills 128 places. w is of ten symbols and of any length from the shortest to 62, all equally likely;
+unless told otherwise all have 62, so that what is to be copied is always as far behind.
 """
 import argparse
 import math
@@ -21,31 +22,32 @@ LETTERS = 127
 LONGEST = (LETTERS - 3) // 2
 
 
-def words(records, seed):
-    source = random.Random(seed)
-    for _ in range(records):
-        yield "".join(source.choices(SYMBOLS, k=source.randint(1, LONGEST)))
+def words(options):
+    source = random.Random(options.seed)
+    for _ in range(options.records):
+        yield "".join(source.choices(SYMBOLS, k=source.randint(options.shortest, LONGEST)))
 
 
 def record_of(word):
     return (SEPARATOR + word + SEPARATOR + word).ljust(LETTERS, SEPARATOR)
 
 
-def best():
+def best(shortest):
     """Only the first w has something new: its symbols, and after each whether it ends there."""
     tokens = LETTERS + 1
-    nats = math.log(len(SYMBOLS)) * (1 + LONGEST) / 2 + math.log(LONGEST)
+    lengths = range(shortest, LONGEST + 1)
+    nats = 0.0
     right = 0.0
-    for length in range(1, LONGEST + 1):
+    for length in lengths:
+        nats += length * math.log(len(SYMBOLS)) + math.log(len(lengths))
         right += tokens - length - 1  # all but the first w and what ends it
-        right += 1 / len(SYMBOLS)  # w is not empty
-        for behind in range(1, length + 1):
-            ends = 1 / (LONGEST - behind + 1)
+        for before in range(length + 1):
+            ends = 1 / (LONGEST - before + 1) if before >= shortest else 0
             if ends > (1 - ends) / len(SYMBOLS):
-                right += behind == length
-            elif behind < length:
+                right += before == length
+            elif before < length:
                 right += 1 / len(SYMBOLS)
-    return nats / tokens, right / (LONGEST * tokens)
+    return nats / (len(lengths) * tokens), right / (len(lengths) * tokens)
 
 
 def read_fasta(path):
@@ -72,15 +74,17 @@ def main():
     parser.add_argument("files", nargs="*", help="FASTA files to check")
     parser.add_argument("--records", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--shortest", type=int, default=LONGEST, choices=range(1, LONGEST + 1),
+                        metavar=f"1..{LONGEST}")
     options = parser.parse_args()
     if options.what == "make":
-        for number, word in enumerate(words(options.records, options.seed), 1):
+        for number, word in enumerate(words(options), 1):
             print(f">copy_{number}\n{record_of(word)}")
     elif options.what == "best":
-        loss, accuracy = best()
+        loss, accuracy = best(options.shortest)
         print(f"loss {loss:.4f}\nperplexity {math.exp(loss):.4f}\naccuracy {100 * accuracy:.2f} %")
     elif options.what == "prompts":
-        for word in words(options.records, options.seed):
+        for word in words(options):
             print(SEPARATOR + word + SEPARATOR)
     else:
         records = [record for file in options.files for record in read_fasta(file)]
