@@ -10,10 +10,10 @@ usage() {
 usage: launch/recipes.sh RECIPE [options]
 
 recipes
-  copy             words of ten symbols, to be said again (100,000 made by launch/recipes/copy_task.py)
+  copy             words of ten symbols, to be said again (made by launch/recipes/copy_task.py)
   proteins         proteins, the next letter
   proteins_masked  proteins, masked letters from both sides
-  concatenated     windows of 8,192 letters over proteins one after the other, in segments, on 2 ranks
+  concatenated     windows of 8,192 letters over proteins one after the other, on 2 ranks
   books            bytes of books in the layout of PG-19, which --data names
   switch           softmax on proteins, which favor_softmax then takes over
 
@@ -35,7 +35,7 @@ fail() {
 longscan=${LONGSCAN:-build/release/bin/longscan}
 copy_task=launch/recipes/copy_task.py
 
-# -- What is asked for ------------------------------------------------------------------------------
+# -- What is asked for ---------------------------------------------------------------------------
 
 case "${1:-}" in
   -h | --help) usage && exit 0 ;;
@@ -56,8 +56,10 @@ case $recipe in
   books) kinds="elu1 favor_relu" data="" ;;
   switch) kinds="softmax favor_softmax" ;;
 esac
-known_kinds=$kinds
-if [ "$recipe" = concatenated ] || [ "$recipe" = books ]; then known_kinds=${causal_kinds% softmax}; fi
+case $recipe in
+  concatenated | books) known_kinds=${causal_kinds% softmax} ;; # they have segments
+  *) known_kinds=$kinds ;;
+esac
 steps=""
 threads=0
 folder=""
@@ -90,7 +92,9 @@ for kind in "${kinds[@]}"; do
     fail 64 "$recipe has no kind '$kind', only: $known_kinds"
 done
 [ "$ranks" -ge 1 ] || fail 64 "--ranks needs at least 1"
-if [ "$recipe" = copy ] && [ -n "$data" ]; then fail 64 "copy makes its own data, without --data"; fi
+if [ "$recipe" = copy ] && [ -n "$data" ]; then
+  fail 64 "copy makes its own data, without --data"
+fi
 if [ "$recipe" = switch ] && [ "${kinds[*]}" != "$known_kinds" ]; then
   fail 64 "switch is from softmax to favor_softmax, without --kinds"
 fi
@@ -100,7 +104,8 @@ config=launch/configs/$recipe.textproto
 steps=${steps:-$(grep -o 'max_steps: [0-9]*' "$config" | grep -o '[0-9]*$')}
 [ "$steps" -ge 1 ] || fail 64 "--steps needs at least 1"
 folder=${folder:-runs/recipes}
-[ -x "$longscan" ] || fail 66 "$longscan is missing: cmake --preset release && cmake --build --preset release"
+[ -x "$longscan" ] ||
+  fail 66 "$longscan is missing: cmake --preset release && cmake --build --preset release"
 if [ "$recipe" = books ] && [ -z "$data" ]; then
   fail 66 "books needs --data: a folder with train/*.txt, validation/*.txt and metadata.csv"
 fi
@@ -108,7 +113,7 @@ if [ -n "$data" ] && [ ! -e "$data" ]; then
   fail 66 "$data is missing (launch/install_packages.sh installs the proteins)"
 fi
 
-# -- Data, training, evaluation -----------------------------------------------------------------------
+# -- Data, training, evaluation -------------------------------------------------------------------
 
 corpus=$(basename "${data:-copy}")
 corpus=${corpus%%.*}
@@ -131,14 +136,26 @@ pack() {
   fi
 }
 
+# What a kind needs to find 63 places back, into `own`: KIND. An exponential of rotated queries and
+# keys picks out a distance. The other kinds are too blunt for that and learn a feature a place.
+own_options() {
+  own=()
+  case $recipe-$1 in
+    copy-softmax | copy-favor_softmax | copy-favor_hyperbolic)
+      own=(--set model.positions=rotary)
+      ;;
+  esac
+}
+
 # train RUN STEPS KIND [OPTIONS...]
 train() {
-  local run=$runs/$1 last=$2 kind=$3
+  local run=$runs/$1 last=$2 kind=$3 own
   shift 3
+  own_options "$kind"
   if [ "$(cat "$run/latest" 2> /dev/null)" = "$(printf 'step-%08d.h5' "$last")" ]; then return 0; fi
   printf '\n== %s\n' "$run"
   "${on_ranks[@]}" "$longscan" train --config "$config" --data "$store" --run "$run" \
-    --max-steps "$last" --threads "$threads" --set "model.attention.kind=$kind" "$@"
+    --max-steps "$last" --threads "$threads" --set "model.attention.kind=$kind" "${own[@]}" "$@"
 }
 
 # What `longscan eval` says about a run, once: RUN
@@ -165,7 +182,7 @@ seconds_of() {
                                     END { printf "%.0f\n", sum }'
 }
 
-# -- The table ----------------------------------------------------------------------------------------
+# -- The table ------------------------------------------------------------------------------------
 
 # Of what only the recipe has, for a row: RUN, on standard input what `longscan eval` says
 extra_columns() {
@@ -201,23 +218,29 @@ row() {
 
 # What the parameters of softmax gave favor_softmax before it had learned anything: RUN
 row_before_learning() {
-  rows+=("$(sed -nE '/^\{"step": 0,/{
-    s/.*"validation_loss": ([^,]+), "validation_perplexity": ([^,]+), "validation_accuracy": ([^,]+),.*/\1 \2 \3/p
+  local value=': ([^,]+), ' found
+  found=$(sed -nE "/^\{\"step\": 0,/{
+    s/.*\"validation_loss\"$value\"validation_perplexity\"$value\"validation_accuracy\"$value.*/\1 \2 \3/p
     q
-  }' "$runs/$1/metrics.jsonl" | awk '{
-    printf "| favor_softmax, right after the switch | 0 | %.4f | %.4f | %.2f %% | 0 |", $1, $2, 100 * $3 }')")
+  }" "$runs/$1/metrics.jsonl")
+  rows+=("$(awk '{ printf "| favor_softmax, right after the switch | 0 | %.4f | %.4f | %.2f %% | 0 |",
+                          $1, $2, 100 * $3 }' <<< "$found")")
 }
 
 print_table() {
   local head="| attention | steps | loss | perplexity | accuracy | s |" line="|---|---|---|---|---|---|"
+  local nats
+  nats=$(awk -v p="$baseline" 'BEGIN { printf "%.4f", log(p) }')
   case $recipe in
     copy) head+=" copied |" line+="---|" ;;
     books) head+=" bits per byte | perplexity a word |" line+="---|---|" ;;
   esac
   printf '\n== %s: validation split of %s\n\n%s\n%s\n' "$recipe" "$store" "$head" "$line"
   printf '%s\n' "${rows[@]}"
-  echo "| unigram baseline | | $(awk -v p="$baseline" 'BEGIN { printf "%.4f", log(p) }') | $baseline | | |"
-  if [ "$recipe" = copy ]; then printf '\nat best: %s\n' "$("$copy_task" best | paste -s -d ' ')"; fi
+  echo "| unigram baseline | | $nats | $baseline | | |"
+  if [ "$recipe" = copy ]; then
+    printf '\nat best: %s\n' "$("$copy_task" best | paste -s -d ' ')"
+  fi
 }
 
 rows=()
