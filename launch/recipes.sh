@@ -229,15 +229,15 @@ row_before_learning() {
 
 print_table() {
   local head="| attention | steps | loss | perplexity | accuracy | s |" line="|---|---|---|---|---|---|"
-  local nats
+  local nats empty=""
   nats=$(awk -v p="$baseline" 'BEGIN { printf "%.4f", log(p) }')
   case $recipe in
-    copy) head+=" copied |" line+="---|" ;;
-    books) head+=" bits per byte | perplexity a word |" line+="---|---|" ;;
+    copy) head+=" copied |" line+="---|" empty=" |" ;;
+    books) head+=" bits per byte | perplexity a word |" line+="---|---|" empty=" | |" ;;
   esac
   printf '\n== %s: validation split of %s\n\n%s\n%s\n' "$recipe" "$store" "$head" "$line"
   printf '%s\n' "${rows[@]}"
-  echo "| unigram baseline | | $nats | $baseline | | |"
+  echo "| unigram baseline | | $nats | $baseline | | |$empty"
   if [ "$recipe" = copy ]; then
     printf '\nat best: %s\n' "$("$copy_task" best | paste -s -d ' ')"
   fi

@@ -1,8 +1,8 @@
 // The example configurations fit the program, the copy task is what it says, and the recipes'
 // script trains once, tells what it has measured, and refuses what it does not know.
-#include <algorithm>
 #include <cmath>
 #include <set>
+#include <tuple>
 
 #include "tests/support/program.h"
 
