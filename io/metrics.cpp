@@ -57,8 +57,13 @@ std::optional<std::int64_t> step_of(std::string_view line) {
   return complete ? std::optional(step) : std::nullopt;
 }
 
-/// The lines of steps up to `last_step`; a last line without its end is dropped.
-std::string lines_until(std::string_view text, std::int64_t last_step, const std::string& file) {
+/// The first step that a run from `resume_step` may write; a new run may write one about step 0.
+std::int64_t first_step_behind(std::int64_t resume_step) {
+  return resume_step == 0 ? 0 : resume_step + 1;
+}
+
+/// The lines of steps before `first_step`; a last line without its end is dropped.
+std::string lines_before(std::string_view text, std::int64_t first_step, const std::string& file) {
   std::string kept;
   std::int64_t number = 1;
   for (std::size_t end = text.find('\n'); end != std::string_view::npos; end = text.find('\n')) {
@@ -70,7 +75,7 @@ std::string lines_until(std::string_view text, std::int64_t last_step, const std
                                     .hint = "move it away or choose another folder",
                                     .where = fmt::format("{}:{}", file, number)});
     }
-    if (*step <= last_step) kept += line;
+    if (*step < first_step) kept += line;
     text.remove_prefix(end + 1);
     ++number;
   }
@@ -82,7 +87,7 @@ FileDescriptor open_lines(const std::filesystem::path& folder, std::int64_t resu
   const std::filesystem::path path = folder / "metrics.jsonl";
   if (std::filesystem::exists(path)) {
     const std::string text = read_file(path);
-    const std::string kept = lines_until(text, resume_step, path.string());
+    const std::string kept = lines_before(text, first_step_behind(resume_step), path.string());
     if (kept != text) write_file(path, kept);
   }
   return FileDescriptor::open_for_appending(path);
@@ -123,7 +128,7 @@ MetricsWriter::MetricsWriter(const std::filesystem::path& folder, std::int64_t r
   version.set_file_version("brain.Event:2");
   tensorboard::Event start;
   start.set_wall_time(version.wall_time());
-  start.set_step(resume_step + 1);
+  start.set_step(first_step_behind(resume_step));
   start.mutable_session_log()->set_status(tensorboard::SessionLog::START);
   events_.write(record_of(version) + record_of(start));
 }

@@ -26,9 +26,10 @@ struct Metric {
 class MetricsWriter {
  public:
   /// Makes the folder where it is missing. `resume_step` is the step of the checkpoint that the run
-  /// goes on from, 0 for a new run: what the folder already says about later steps is cut off
-  /// metrics.jsonl, as is a line that a killed run left unfinished, and TensorBoard is told to
-  /// forget it. Throws io, and data when a whole line of metrics.jsonl has no step.
+  /// goes on from, 0 for a new run: what the folder already says about later steps, before a new
+  /// run about all, is cut off metrics.jsonl, as is a line that a killed run left unfinished, and
+  /// TensorBoard is told to forget it. Throws io, and data when a whole line of metrics.jsonl has
+  /// no step.
   MetricsWriter(const std::filesystem::path& folder, std::int64_t resume_step);
 
   /// One line and one event. Names must differ from each other and from "step" and "wall_time".

@@ -21,6 +21,7 @@ struct StartingPoint {
   FoundCheckpoint origin;
 
   bool is_new() const { return checkpoint.empty(); }
+  bool has_origin() const { return is_new() && !origin.path.empty(); }
 };
 
 /// Collective. `resume` is "auto" (the latest checkpoint of the run's folder, or a new run where it

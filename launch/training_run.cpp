@@ -56,6 +56,10 @@ void TrainingRun::run() {
   }
   note_signals();  // which each step asks for
   const config::Training& training = configuration_.training();
+  if (start_.has_origin() && training.eval_every() > 0) {
+    evaluate_now();  // what the parameters are worth in this model before it learns
+    write_metrics();
+  }
   meter_.reset(communication_seconds());
   while (!is_done()) {
     take_step();
@@ -78,7 +82,7 @@ void TrainingRun::run() {
 }
 
 void TrainingRun::begin() {
-  if (start_.is_new() && !start_.origin.path.empty()) {
+  if (start_.has_origin()) {
     take_parameters(session_, start_.origin, trainer_.parameters());
   }
   if (!start_.is_new()) {

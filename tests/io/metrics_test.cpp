@@ -129,6 +129,17 @@ TEST(Metrics, RepeatsNoStepAfterAResume) {
   EXPECT_EQ(start.step, 6);
 }
 
+TEST(Metrics, ANewRunRepeatsNotEvenStepZero) {
+  const TemporaryFolder folder;
+  for (int run = 0; run < 2; ++run) {
+    MetricsWriter writer(folder.path(), 0);
+    EXPECT_THAT(steps_of(folder), ElementsAre());
+    write_steps(writer, 0, 2);
+  }
+  EXPECT_THAT(steps_of(folder), ElementsAre(0, 1));
+  EXPECT_EQ(read_events(read_file(event_files_of(folder).at(1))).at(1).step, 0);
+}
+
 TEST(Metrics, DropsALineThatAKilledRunLeftUnfinished) {
   const TemporaryFolder folder;
   {

@@ -1,4 +1,5 @@
 // A new run that begins with another's parameters: what it takes over, and what it says.
+#include <cmath>
 #include <map>
 
 #include "io/checkpoint.h"
@@ -74,6 +75,31 @@ TEST_F(InitFromTest, begins_with_step_and_data_anew) {
             metric(folder_ / "first", "tokens_seen").at(0));
   EXPECT_LT(metric(folder_ / "second", "loss").at(0), metric(folder_ / "first", "loss").at(0));
   EXPECT_THAT(told, Not(HasSubstr("resuming")));
+}
+
+TEST_F(InitFromTest, is_evaluated_before_its_first_step) {
+  const double before = metric(folder_ / "first", "validation_loss").at(0);
+  const std::string other = "--set model.attention.kind=relu ";
+  for (const int ranks : {1, 2}) {
+    const std::string run = "same" + std::to_string(ranks);
+    const std::string told =
+        succeed(ranks, kTrain + "--run " + run + " --init-from=first --eval-every 8");
+    EXPECT_THAT(told, HasSubstr("validation at step 0: loss"));
+    EXPECT_EQ(metric(folder_ / run, "step").at(0), 0);
+    const std::vector<double> losses = metric(folder_ / run, "validation_loss");
+    ASSERT_EQ(losses.size(), 3U) << "before step 1, behind step 8 and at the end";
+    EXPECT_NEAR(losses.at(0), before, 1e-5);
+  }
+  // Another kind with the same parameters, as an evaluation of a checkpoint with them sees it.
+  succeed(kTrain + other + "--run other --init-from=first --eval-every 8");
+  first_values("untrained", other + "--init-from=first");
+  const double switched = metric(folder_ / "other", "validation_loss").at(0);
+  EXPECT_NEAR(switched, metric(folder_ / "untrained", "validation_loss").at(0), 1e-5);
+  EXPECT_GT(std::abs(switched - before), 1e-4);
+  // Who wants no evaluations on the way gets none here, nor does a run that goes on.
+  EXPECT_EQ(metric(folder_ / "untrained", "validation_loss").size(), 1U);
+  succeed(kTrain + other + "--run other --init-from=first --eval-every 8 --max-steps 14");
+  EXPECT_EQ(metric(folder_ / "other", "validation_loss").size(), 4U);
 }
 
 TEST_F(InitFromTest, names_what_is_new_and_what_is_dropped) {
