@@ -16,11 +16,13 @@ struct Fill {
 };
 void execute(Cpu&, const Fill&);
 
-/// out = a + b. `out` may be `a`.
+/// out = a_factor * a + b_factor * b. `out` may be `a` or `b`.
 struct Add {
   Tensor out;  ///< [rows, columns], f32 or f64; rows may have gaps between them
   Tensor a;    ///< [rows, columns]
   Tensor b;    ///< [rows, columns]
+  double a_factor = 1;
+  double b_factor = 1;
   void check() const;
 };
 void execute(Cpu&, const Add&);

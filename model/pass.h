@@ -56,6 +56,11 @@ struct Pass {
                          {static_cast<std::int64_t>(values.size())});
   }
 
+  // Dropout sites: 0 is the embedding, then two a layer.
+  static std::int64_t attention_site(std::size_t layer) {
+    return 1 + 2 * static_cast<std::int64_t>(layer);
+  }
+  static std::int64_t mlp_site(std::size_t layer) { return attention_site(layer) + 1; }
   /// out = dropout(in), which may be the same; `site` numbers the places in the model where that
   /// happens.
   void drop(const Tensor& out, const Tensor& in, std::int64_t site) const;

@@ -91,6 +91,23 @@ TEST_P(AttentionKinds, RanksChangeNothingWithDropoutAndMaskedTokens) {
   }
 }
 
+TEST_P(AttentionKinds, RanksAndSegmentsChangeNothingInReversibleModels) {
+  const auto [kind, causal] = GetParam();
+  ModelOptions options = small_model(kind, causal);
+  options.reversible = true;
+  options.layers = 3;
+  const Line line = random_line(131, kVocabulary, {40, 41, 97});
+  const Trained whole = train_once(options, line, 1, 1, 1, 0.2);
+  for (const int segments : {1, 2, 3}) {
+    if (segments > 1 && !options.takes_segments()) continue;
+    for (const int ranks : {1, 2, 3, 4}) {
+      const Trained cut = train_once(options, line, ranks, segments, 1, 0.2);
+      EXPECT_NEAR(cut.totals.loss / whole.totals.loss, 1, 1e-12);
+      EXPECT_LT(difference(cut, whole), 1e-11) << ranks << " ranks, " << segments << " segments";
+    }
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(All, AttentionKinds, ::testing::ValuesIn(all_forms()),
                          [](const auto& info) { return describe(info.param); });
 
