@@ -43,28 +43,33 @@ void Buffer::Free::operator()(std::byte* data) const {
 Tensor Arena::take(DType dtype, std::initializer_list<std::int64_t> shape) {
   Tensor tensor = Tensor::dense(nullptr, dtype, shape);
   const std::int64_t need = aligned(tensor.bytes());
-  while (block_ < blocks_.size() && used_ + need > blocks_[block_].bytes()) {
+  if (block_ < blocks_.size() && used_ + need > blocks_[block_].bytes()) {
     ++block_;
     used_ = 0;
+    // What lies behind is free; blocks that are too small go, or they would be held for nothing.
+    const auto free = blocks_.begin() + static_cast<std::ptrdiff_t>(block_);
+    blocks_.erase(free, std::find_if(free, blocks_.end(),
+                                     [&](const Buffer& block) { return block.bytes() >= need; }));
   }
   if (block_ == blocks_.size()) blocks_.emplace_back(std::max(need, kSmallestBlock));
   tensor.data = blocks_[block_].data() + used_;
   used_ += need;
+  in_use_ += need;
+  most_ = std::max(most_, in_use_);
   return tensor;
 }
 
 void Arena::rewind_to(Mark mark) {
   block_ = mark.block;
   used_ = mark.used;
+  in_use_ = mark.in_use;
 }
 
 void Arena::rewind() {
-  block_ = 0;
-  used_ = 0;
+  rewind_to({});
   if (blocks_.size() < 2) return;
-  const std::int64_t total = bytes();
   blocks_.clear();
-  blocks_.emplace_back(total);
+  blocks_.emplace_back(std::max(most_, kSmallestBlock));
 }
 
 std::int64_t Arena::bytes() const {
