@@ -46,10 +46,8 @@ Tensor Arena::take(DType dtype, std::initializer_list<std::int64_t> shape) {
   if (block_ < blocks_.size() && used_ + need > blocks_[block_].bytes()) {
     ++block_;
     used_ = 0;
-    // What lies behind is free; blocks that are too small go, or they would be held for nothing.
-    const auto free = blocks_.begin() + static_cast<std::ptrdiff_t>(block_);
-    blocks_.erase(free, std::find_if(free, blocks_.end(),
-                                     [&](const Buffer& block) { return block.bytes() >= need; }));
+    // What lies behind is free. Held although it does not fit, it would be memory for nothing.
+    if (block_ < blocks_.size() && need > blocks_[block_].bytes()) blocks_.resize(block_);
   }
   if (block_ == blocks_.size()) blocks_.emplace_back(std::max(need, kSmallestBlock));
   tensor.data = blocks_[block_].data() + used_;
