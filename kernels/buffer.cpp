@@ -43,28 +43,31 @@ void Buffer::Free::operator()(std::byte* data) const {
 Tensor Arena::take(DType dtype, std::initializer_list<std::int64_t> shape) {
   Tensor tensor = Tensor::dense(nullptr, dtype, shape);
   const std::int64_t need = aligned(tensor.bytes());
-  while (block_ < blocks_.size() && used_ + need > blocks_[block_].bytes()) {
+  if (block_ < blocks_.size() && used_ + need > blocks_[block_].bytes()) {
     ++block_;
     used_ = 0;
+    // What lies behind is free. Held although it does not fit, it would be memory for nothing.
+    if (block_ < blocks_.size() && need > blocks_[block_].bytes()) blocks_.resize(block_);
   }
   if (block_ == blocks_.size()) blocks_.emplace_back(std::max(need, kSmallestBlock));
   tensor.data = blocks_[block_].data() + used_;
   used_ += need;
+  in_use_ += need;
+  most_ = std::max(most_, in_use_);
   return tensor;
 }
 
 void Arena::rewind_to(Mark mark) {
   block_ = mark.block;
   used_ = mark.used;
+  in_use_ = mark.in_use;
 }
 
 void Arena::rewind() {
-  block_ = 0;
-  used_ = 0;
+  rewind_to({});
   if (blocks_.size() < 2) return;
-  const std::int64_t total = bytes();
   blocks_.clear();
-  blocks_.emplace_back(total);
+  blocks_.emplace_back(std::max(most_, kSmallestBlock));
 }
 
 std::int64_t Arena::bytes() const {

@@ -31,8 +31,8 @@ class Buffer {
 };
 
 /// Hands out tensors one behind the other and takes them all back at once. The first step finds out
-/// how much is needed, in blocks; `rewind` then joins the blocks, so later steps of the same shape
-/// allocate nothing.
+/// how much is needed, in blocks; `rewind` then makes one block of that much, so later steps of the
+/// same shape allocate nothing.
 class Arena {
  public:
   /// A dense tensor with undefined contents, valid until `rewind` or until a rewind to an earlier
@@ -43,19 +43,22 @@ class Arena {
   struct Mark {
     std::size_t block = 0;
     std::int64_t used = 0;
+    std::int64_t in_use = 0;
   };
-  Mark mark() const { return {block_, used_}; }
+  Mark mark() const { return {block_, used_, in_use_}; }
   void rewind_to(Mark mark);
   /// Takes everything back.
   void rewind();
 
-  /// Bytes held now (also the most that was in use, rounded up to whole blocks).
+  /// Bytes held now. Behind a `rewind`, the most that was ever in use, or the smallest block.
   std::int64_t bytes() const;
 
  private:
   std::vector<Buffer> blocks_;
   std::size_t block_ = 0;
-  std::int64_t used_ = 0;
+  std::int64_t used_ = 0;    // of that block
+  std::int64_t in_use_ = 0;  // of all
+  std::int64_t most_ = 0;    // that was ever in use
 };
 
 }  // namespace longscan

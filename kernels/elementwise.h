@@ -24,11 +24,13 @@ struct Copy {
 };
 void execute(Cpu&, const Copy&);
 
-/// out = a + b. `out` may be `a`.
+/// out = a_factor * a + b_factor * b. `out` may be `a` or `b`.
 struct Add {
   Tensor out;  ///< [rows, columns], f32 or f64; rows may have gaps between them
   Tensor a;    ///< [rows, columns]
   Tensor b;    ///< [rows, columns]
+  double a_factor = 1;
+  double b_factor = 1;
   void check() const;
 };
 void execute(Cpu&, const Add&);

@@ -1,5 +1,5 @@
-// The estimate of activations follows the order in which model/transformer.cpp takes them from its
-// arena.
+// The estimate of activations follows the order in which model/transformer.cpp and the layers take
+// them from the arena.
 #include "launch/estimate.h"
 
 #include <algorithm>
@@ -30,30 +30,48 @@ std::int64_t count_layers(const ModelOptions& model, AttentionKind kind) {
   return count;
 }
 
-/// Numbers a token that a layer's forward leaves to its backward.
-std::int64_t activations_of_layer(const ModelOptions& model, std::int64_t layer) {
-  const std::int64_t norm = model.width + 2;
+/// Numbers a token that a branch's forward leaves to its backward, and that backward needs beside
+/// them.
+struct BranchActivations {
+  std::int64_t kept = 0;
+  std::int64_t backward = 0;
+};
+
+BranchActivations attention_activations(const ModelOptions& model, std::int64_t layer) {
   const bool identity = model.attention_of(layer).kind == AttentionKind::identity;
   const std::int64_t attended = identity ? 0 : model.width + model.heads;
-  const std::int64_t attention = norm + 3 * model.width + attended + model.width;
-  const std::int64_t mlp = norm + up_columns(model) + model.hidden + model.width;
-  return attention + mlp;
+  return {.kept = (model.width + 2) + 3 * model.width + attended + model.width,
+          .backward = 5 * model.width};
 }
 
-/// Numbers a token that stay from forward to backward, and the most that one layer's backward needs
-/// beside them.
-std::int64_t activations_per_token(const ModelOptions& model) {
-  std::int64_t layers = 0;
+BranchActivations mlp_activations(const ModelOptions& model) {
+  const std::int64_t gates = model.mlp == MlpKind::swiglu ? up_columns(model) : 0;
+  return {.kept = (model.width + 2) + up_columns(model) + model.hidden + model.width,
+          .backward = model.hidden + gates + model.width};
+}
+
+/// Numbers a token of all layers: what stays from forward to backward, and the most that one
+/// branch's backward needs beside it.
+std::int64_t activations_of_layers(const ModelOptions& model) {
+  const BranchActivations mlp = mlp_activations(model);
+  std::int64_t kept = 0;
+  std::int64_t backward = mlp.backward;
+  std::int64_t branch = mlp.kept + mlp.backward;
   for (std::int64_t layer = 0; layer < model.layers; ++layer) {
-    const std::int64_t one = activations_of_layer(model, layer);
-    // Two streams are all that stays of reversible layers, beside the one that backward rebuilds.
-    layers = model.reversible ? std::max(layers, 2 * model.width + one) : layers + one;
+    const BranchActivations attention = attention_activations(model, layer);
+    kept += attention.kept + mlp.kept;
+    backward = std::max(backward, attention.backward);
+    branch = std::max(branch, attention.kept + attention.backward);
   }
+  // Reversible layers have a second stream and its gradient, and one branch at a time.
+  return model.reversible ? 2 * model.width + branch : kept + backward;
+}
+
+/// Numbers a token of a whole pass.
+std::int64_t activations_per_token(const ModelOptions& model) {
   const std::int64_t ends = 3 * model.width + (model.width + 2) + model.head_dim();
   const std::int64_t dropped = model.dropout > 0 ? model.width : 0;
-  const std::int64_t attention_backward = 5 * model.width;
-  const std::int64_t mlp_backward = model.hidden + up_columns(model) + model.width;
-  return layers + ends + dropped + std::max(attention_backward, mlp_backward);
+  return activations_of_layers(model) + ends + dropped;
 }
 
 /// Numbers a token of the shards that come by: two at a time, with keys and values, and with

@@ -1,6 +1,8 @@
 // The attention branch: out = dropout(output(attention(query, key, value of norm(in)))).
 #pragma once
 
+#include <functional>
+
 #include "model/key_value_cache.h"
 #include "model/linear_attention.h"
 #include "model/norm_layer.h"
@@ -53,5 +55,8 @@ Tensor attend(Pass& pass, const AttentionWeights& weights, const AttentionHeads&
 /// width].
 Tensor attention_step(Pass& pass, const AttentionWeights& weights, const Tensor& in,
                       const AttentionLink& link);
+
+/// How every layer attends on one visit.
+using LinkOf = std::function<AttentionLink(std::size_t layer)>;
 
 }  // namespace longscan

@@ -33,6 +33,9 @@ struct DropoutPlan {
   std::uint64_t line = 0;  ///< counts the lines of the training run
 };
 
+/// The place in the line where each token's document begins, [tokens] i64.
+Tensor documents_of(Arena& arena, const Shard& shard);
+
 /// One visit of a shard: forward, and perhaps backward over the same activations.
 struct Pass {
   Device& device;
@@ -41,7 +44,7 @@ struct Pass {
   const Shard& shard;
   DropoutPlan dropout;
   Tensor rotary_table;     ///< [tokens, head_dim]; absent unless positions are rotary
-  Tensor document;         ///< [tokens] i64, see LineBlock; absent unless a layer has exact softmax
+  Tensor document;         ///< documents_of the shard; absent unless a layer has exact softmax
   bool generates = false;  ///< tokens will follow that see those of the shard
 
   std::int64_t tokens() const { return shard.size(); }
@@ -58,6 +61,11 @@ struct Pass {
                          {static_cast<std::int64_t>(values.size())});
   }
 
+  // Dropout sites: 0 is the embedding, then two a layer.
+  static std::int64_t attention_site(std::size_t layer) {
+    return 1 + 2 * static_cast<std::int64_t>(layer);
+  }
+  static std::int64_t mlp_site(std::size_t layer) { return attention_site(layer) + 1; }
   /// out = dropout(in), which may be the same; `site` numbers the places in the model where that
   /// happens.
   void drop(const Tensor& out, const Tensor& in, std::int64_t site) const;

@@ -18,14 +18,6 @@ namespace {
 constexpr std::int64_t kLogitsAtOnce = std::int64_t{1} << 18;
 constexpr std::int64_t kFewestRowsAtOnce = 64;
 
-// Dropout sites: 0 is the embedding, then two a layer.
-std::int64_t attention_site(std::size_t layer) {
-  return 1 + 2 * static_cast<std::int64_t>(layer);
-}
-std::int64_t mlp_site(std::size_t layer) {
-  return 2 + 2 * static_cast<std::int64_t>(layer);
-}
-
 const ModelOptions& checked(const ModelOptions& options) {
   options.check();
   return options;
@@ -43,8 +35,8 @@ Transformer::Transformer(const ModelOptions& options, Device& device, Communicat
       features_(options_, device),
       totals_memory_(device.allocate(3 * size_of(DType::f64))),
       totals_(Tensor::dense(totals_memory_.data(), DType::f64, {3})) {
-  kept_.resize(static_cast<std::size_t>(options.layers));
-  caches_.resize(kept_.size());
+  caches_.resize(static_cast<std::size_t>(options.layers));
+  if (options_.reversible) layers_ = ReversibleLayers();
   prepare(1);
 }
 
@@ -95,13 +87,10 @@ Tensor Transformer::step(const Weights& weights, std::int32_t token, std::int64_
       .tokens = {&token, 1}, .targets = {}, .positions = {&position, 1}, .first_token = position};
   const SegmentBorders borders({borders_of_shard(1, {})}, true, true);
   Pass pass = begin_pass(shard, {});
-  Tensor stream = embed(pass, weights);
-  for (std::size_t layer = 0; layer < kept_.size(); ++layer) {
-    const LayerWeights& w = weights.layers[layer];
-    stream = add(attention_step(pass, w.attention, stream, link(layer, 0, borders, true)), stream);
-    MlpKept unused;
-    stream = add(mlp_forward(pass, w.mlp, unused, stream, 0), stream);
-  }
+  const Tensor embedded = embed(pass, weights);
+  const Tensor stream = with_layers([&](auto& layers) {
+    return layers.step(pass, weights.layers, embedded, links(0, borders, true));
+  });
   return logits_of_last(pass, weights, norm_forward(pass, weights.norm, stream).out);
 }
 
@@ -120,11 +109,7 @@ Pass Transformer::begin_pass(const Shard& shard, const DropoutPlan& dropout) {
         RotaryTable{.table = pass.rotary_table, .position = Pass::view_of(shard.positions)});
   }
   if (options_.first_with(AttentionKind::softmax) < options_.layers) {
-    pass.document = arena_.take(DType::i64, {shard.size()});
-    for (std::int64_t i = 0; i < shard.size(); ++i) {
-      pass.document.as<std::int64_t>()[i] =
-          shard.first_token + i - shard.positions[static_cast<std::size_t>(i)];
-    }
+    pass.document = documents_of(arena_, shard);
   }
   return pass;
 }
@@ -149,6 +134,12 @@ AttentionLink Transformer::link(std::int64_t layer, std::int64_t segment,
           .cache = caches_.at(static_cast<std::size_t>(layer))};
 }
 
+LinkOf Transformer::links(std::int64_t segment, const SegmentBorders& borders, bool first_visit) {
+  return [this, segment, &borders, first_visit](std::size_t layer) {
+    return link(static_cast<std::int64_t>(layer), segment, borders, first_visit);
+  };
+}
+
 Tensor Transformer::embed(Pass& pass, const Weights& weights) {
   const Tensor stream = pass.take(options_.width);
   const Tensor positions = Pass::view_of(pass.shard.positions);
@@ -164,39 +155,20 @@ Tensor Transformer::embed(Pass& pass, const Weights& weights) {
   return stream;
 }
 
-Tensor Transformer::add(const Tensor& branch, const Tensor& stream) {
-  device_.run(Add{.out = branch, .a = branch, .b = stream});
-  return branch;
-}
-
 void Transformer::visit_for_states(Pass& pass, const Weights& weights, std::int64_t segment,
                                    const SegmentBorders& borders) {
-  Tensor stream = embed(pass, weights);
-  const std::size_t last = kept_.size() - 1;
-  for (std::size_t layer = 0; layer < last; ++layer) {
-    const LayerWeights& w = weights.layers[layer];
-    LayerKept& kept = kept_[layer];
-    stream = add(attention_forward(pass, w.attention, kept.attention, stream,
-                                   link(layer, segment, borders, true), attention_site(layer)),
-                 stream);
-    stream = add(mlp_forward(pass, w.mlp, kept.mlp, stream, mlp_site(layer)), stream);
-  }
-  attention_states(pass, weights.layers[last].attention, stream,
-                   link(last, segment, borders, true));
+  const Tensor embedded = embed(pass, weights);
+  with_layers([&](auto& layers) {
+    layers.states(pass, weights.layers, embedded, links(segment, borders, true));
+  });
 }
 
 void Transformer::visit(Pass& pass, const Weights& weights, std::int64_t segment,
                         const SegmentBorders& borders, bool first_visit) {
-  Tensor stream = embed(pass, weights);
-  for (std::size_t layer = 0; layer < kept_.size(); ++layer) {
-    const LayerWeights& w = weights.layers[layer];
-    LayerKept& kept = kept_[layer];
-    stream =
-        add(attention_forward(pass, w.attention, kept.attention, stream,
-                              link(layer, segment, borders, first_visit), attention_site(layer)),
-            stream);
-    stream = add(mlp_forward(pass, w.mlp, kept.mlp, stream, mlp_site(layer)), stream);
-  }
+  const Tensor embedded = embed(pass, weights);
+  const Tensor stream = with_layers([&](auto& layers) {
+    return layers.forward(pass, weights.layers, embedded, links(segment, borders, first_visit));
+  });
   kept_norm_ = norm_forward(pass, weights.norm, stream);
 }
 
@@ -206,13 +178,10 @@ void Transformer::backward(Pass& pass, const Weights& weights, const Weights& d_
   const Tensor d_stream = pass.take(options_.width);
   device_.run(Fill{.out = d_stream, .value = 0});
   norm_backward(pass, weights.norm, d_weights.norm, kept_norm_, d_normed, d_stream);
-  for (std::size_t layer = kept_.size(); layer-- > 0;) {
-    const LayerWeights& w = weights.layers[layer];
-    const LayerWeights& d_w = d_weights.layers[layer];
-    mlp_backward(pass, w.mlp, d_w.mlp, kept_[layer].mlp, d_stream, d_stream, mlp_site(layer));
-    attention_backward(pass, w.attention, d_w.attention, kept_[layer].attention, d_stream, d_stream,
-                       link(layer, segment, borders, false), attention_site(layer));
-  }
+  with_layers([&](auto& layers) {
+    layers.backward(pass, weights.layers, d_weights.layers, d_stream,
+                    links(segment, borders, false));
+  });
   if (pass.dropout.rate > 0) pass.drop(d_stream, d_stream, 0);
   device_.run(EmbeddingBackward{.d_table = d_weights.embedding,
                                 .d_out = d_stream,

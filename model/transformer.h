@@ -3,20 +3,21 @@
 // A line is worked through in segments. Forward keeps of a segment only the states that came before
 // this rank's shard; backward goes through the segments in reverse, visits each again and needs no
 // communication to do so. Memory is bounded by the segment. A line of one segment visits nothing
-// twice.
+// twice. Layers keep their activations from forward to backward, unless the model is reversible.
 #pragma once
 
 #include <span>
+#include <variant>
 #include <vector>
 
 #include "dist/block_exchange.h"
 #include "dist/state_exchange.h"
-#include "model/attention_layer.h"
 #include "model/layer_states.h"
-#include "model/mlp_layer.h"
 #include "model/parameters.h"
 #include "model/pass.h"
 #include "model/random_features.h"
+#include "model/residual_layers.h"
+#include "model/reversible_layers.h"
 
 namespace longscan {
 
@@ -61,20 +62,22 @@ class Transformer {
   /// back. Layers with exact softmax have none, but remember all tokens.
   std::span<const Tensor> states() const { return states_.carries(); }
 
- private:
-  struct LayerKept {
-    AttentionKept attention;
-    MlpKept mlp;
-  };
+  /// Bytes that activations have taken so far, at most, beside the states of layers.
+  std::int64_t activation_bytes() const { return arena_.bytes(); }
 
+ private:
   Pass begin_pass(const Shard& shard, const DropoutPlan& dropout);
   /// For a line of so many segments.
   void prepare(std::int64_t segments);
   AttentionLink link(std::int64_t layer, std::int64_t segment, const SegmentBorders& borders,
                      bool first_visit);
+  /// Of every layer.
+  LinkOf links(std::int64_t segment, const SegmentBorders& borders, bool first_visit);
+  template <class Body>
+  decltype(auto) with_layers(const Body& body) {
+    return std::visit(body, layers_);
+  }
   Tensor embed(Pass& pass, const Weights& weights);
-  /// branch += stream.
-  Tensor add(const Tensor& branch, const Tensor& stream);
   void visit_for_states(Pass& pass, const Weights& weights, std::int64_t segment,
                         const SegmentBorders& borders);
   void visit(Pass& pass, const Weights& weights, std::int64_t segment,
@@ -97,7 +100,7 @@ class Transformer {
   std::vector<KeyValueCache> caches_;  // one a layer
   RandomFeatures features_;
   Arena arena_;
-  std::vector<LayerKept> kept_;
+  std::variant<ResidualLayers, ReversibleLayers> layers_;
   NormKept kept_norm_;
   Buffer totals_memory_;
   Tensor totals_;  // [3] f64, as CrossEntropy fills them

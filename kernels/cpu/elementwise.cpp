@@ -102,13 +102,16 @@ void execute(Cpu& cpu, const Fill& operation) {
 void execute(Cpu& cpu, const Add& operation) {
   for_float_type(operation.out.dtype, [&]<class T>() {
     const std::int64_t columns = operation.out.shape[1];
+    const auto a_factor = static_cast<T>(operation.a_factor);
+    const auto b_factor = static_cast<T>(operation.b_factor);
     const auto add_rows = [&](std::int64_t begin, std::int64_t end, int) {
       for (std::int64_t row = begin; row < end; ++row) {
         T* sum = operation.out.as<T>() + row * operation.out.stride[0];
         const T* left = operation.a.as<T>() + row * operation.a.stride[0];
         const T* right = operation.b.as<T>() + row * operation.b.stride[0];
 #pragma omp simd
-        for (std::int64_t i = 0; i < columns; ++i) sum[i] = left[i] + right[i];
+        for (std::int64_t i = 0; i < columns; ++i)
+          sum[i] = a_factor * left[i] + b_factor * right[i];
       }
     };
     cpu.for_blocks(operation.out.shape[0], block_rows(columns), add_rows);

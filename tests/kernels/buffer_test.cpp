@@ -91,6 +91,29 @@ TEST(Arena, RewindingToAMarkReusesWhatCameAfterAndKeepsWhatCameBefore) {
   EXPECT_EQ(std::count(kept.as<double>(), kept.as<double>() + 1000, 7.0), 1000);
 }
 
+TEST(Arena, HoldsNoMoreThanTheMostThatWasInUse) {
+  // By turns many tensors and fewer larger ones, as the branches of a layer take them.
+  Arena arena;
+  const auto take_bytes = [&](std::int64_t count, std::int64_t bytes) {
+    for (std::int64_t i = 0; i < count; ++i) arena.take(DType::u8, {bytes});
+  };
+  constexpr std::int64_t kBytes = std::int64_t{1} << 22;
+  for (int step = 0; step < 3; ++step) {
+    take_bytes(1, kBytes);
+    const Arena::Mark mark = arena.mark();
+    for (int layer = 0; layer < 4; ++layer) {
+      take_bytes(6, kBytes);
+      arena.rewind_to(mark);
+      take_bytes(1, kBytes);
+      take_bytes(3, 2 * kBytes);
+      EXPECT_LE(arena.bytes(), 8 * kBytes);
+      arena.rewind_to(mark);
+    }
+    arena.rewind();
+    EXPECT_EQ(arena.bytes(), 8 * kBytes);
+  }
+}
+
 TEST(Arena, GivesOutEmptyTensors) {
   Arena arena;
   const Tensor empty = arena.take(DType::f32, {0, 64});

@@ -77,6 +77,22 @@ TEST_P(Elementwise, AddSumsRowsThatHaveGaps) {
   }
 }
 
+TEST_P(Elementwise, AddWeighsWhatItAdds) {
+  OwnedTensor a = OwnedTensor::random(dtype, {33, 43}, 1);
+  const OwnedTensor b = OwnedTensor::random(dtype, {33, 43}, 2);
+  OwnedTensor out(dtype, {33, 43});
+  std::vector<double> weighed;
+  std::vector<double> difference;
+  for (std::int64_t i = 0; i < out.size(); ++i) {
+    weighed.push_back(0.5 * a.get(i) + 3 * b.get(i));
+    difference.push_back(a.get(i) - b.get(i));
+  }
+  device.run(Add{.out = out, .a = a, .b = b, .a_factor = 0.5, .b_factor = 3});
+  expect_close(out, weighed, tolerance(dtype));
+  device.run(Add{.out = a, .a = a, .b = b, .b_factor = -1});
+  expect_close(a, difference, tolerance(dtype), "in place");
+}
+
 TEST_P(Elementwise, AddLeavesTheGapsAlone) {
   OwnedTensor out = OwnedTensor::random(dtype, {33, 7}, 1);
   const OwnedTensor before(dtype, {33, 7}, out.values());

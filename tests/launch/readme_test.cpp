@@ -75,6 +75,10 @@ TEST_F(ReadmeTest, FormulasGiveTheLossOfACheckpoint) {
         "model.attention.kind=favor_hyperbolic --set model.attention.features=9 "
         "--set model.attention.row_norms=regularized --set model.attention.redraw_interval=0 "
         "--set 'model.layer_override=layers: 1 attention { orthogonal: false }'",
+        "model.reversible=true --set model.layers=3",
+        "training.objective=masked_token --set model.causal=false --set training.segment=0 "
+        "--set model.reversible=true --set model.attention.kind=favor_relu "
+        "--set model.attention.features=20 --set data.isolate_records=true",
         "training.segment=70 --set model.positions=sinusoidal "
         "--set 'model.layer_override=layers: 1 attention { kind: identity }'"}) {
     const std::string folder = "run" + std::to_string(++run);

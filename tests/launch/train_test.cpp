@@ -204,6 +204,30 @@ TEST_F(TrainTest, a_checkpoint_has_the_random_features_it_was_trained_with) {
   EXPECT_EQ(succeed(2, "generate --checkpoint run -n 2 --temperature 0"), sample);
 }
 
+TEST_F(TrainTest, reversible_models_train_resume_and_generate) {
+  const std::string train =
+      "train --config small.textproto --set model.reversible=true --set model.dropout=0.1 ";
+  const std::string long_train = train + "--max-steps 60 --save-every 30 --keep-last 0 ";
+  succeed(long_train + "--run one");
+  const double perplexity = metric(folder_ / "one", "validation_perplexity").at(0);
+  EXPECT_LT(perplexity, 0.8 * metric(folder_ / "one", "validation_unigram_perplexity").at(0));
+  for (const int ranks : {1, 3}) {
+    EXPECT_NEAR(number_behind(succeed(ranks, "eval --checkpoint one"), "perplexity"), perplexity,
+                1e-3);
+  }
+  succeed(long_train + "--run parts --resume=one/step-00000030.h5");
+  EXPECT_EQ(parameters_of(folder_ / "parts/step-00000060.h5"),
+            parameters_of(folder_ / "one/step-00000060.h5"));
+  succeed(2, train + "--run two");
+  const std::vector<double> loss = metric(folder_ / "one", "loss");
+  expect_near(metric(folder_ / "two", "loss"), {loss.begin(), loss.begin() + 12}, 1e-4);
+  const std::string sample = succeed("generate --checkpoint one -n 2 --temperature 0");
+  EXPECT_EQ(succeed(2, "generate --checkpoint one -n 2 --temperature 0"), sample);
+  // The same weights in the formulas of an ordinary model are another model.
+  succeed("train --config small.textproto --run ordinary --set model.dropout=0.1");
+  EXPECT_GT(std::abs(metric(folder_ / "ordinary", "loss").back() - loss.at(11)), 1e-3);
+}
+
 TEST_F(TrainTest, samples_are_the_same_on_any_ranks) {
   succeed("train --config small.textproto --run run");
   const std::string options =

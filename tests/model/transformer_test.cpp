@@ -40,6 +40,11 @@ std::vector<ModelOptions> all_kinds() {
       kinds.push_back(options);
     }
   }
+  for (ModelOptions options : {kinds[2], kinds[6]}) {
+    options.reversible = true;
+    options.layers = 3;
+    kinds.push_back(options);
+  }
   return kinds;
 }
 
@@ -121,6 +126,38 @@ TEST(Transformer, StepByStepEqualsParallel) {
         }
       }
     });
+  }
+}
+
+// Bytes of activations behind two training steps of two segments, and an evaluation.
+std::int64_t activation_bytes(const ModelOptions& options) {
+  const Line line = random_line(6000, kVocabulary, {2500});
+  std::int64_t bytes = 0;
+  with_model(options, [&](Device& device, Parameters& parameters, Transformer& transformer) {
+    transformer.draw_features(1, 0);
+    Parameters gradient(options, device);
+    const test::RankLine mine = test::shards_of(line, 2, 1, 0);
+    for (int step = 0; step < 2; ++step) {
+      transformer.train(parameters.weights(), gradient.weights(), mine.shards, {.rate = 0.1});
+    }
+    transformer.evaluate(parameters.weights(), mine.shards);
+    bytes = transformer.activation_bytes();
+  });
+  return bytes;
+}
+
+TEST(Transformer, MemoryOfAReversibleModelDoesNotGrowWithItsDepth) {
+  for (const AttentionKind kind : {AttentionKind::elu1, AttentionKind::favor_softmax}) {
+    ModelOptions options = tiny_model();
+    options.attention = {.kind = kind, .features = 8};
+    const auto bytes = [&](std::int64_t layers, bool reversible) {
+      options.layers = layers;
+      options.reversible = reversible;
+      return activation_bytes(options);
+    };
+    EXPECT_EQ(bytes(8, true), bytes(2, true));
+    EXPECT_LT(bytes(2, true), bytes(2, false));
+    EXPECT_GT(bytes(8, false), 2 * bytes(2, false)) << "the test sees no activations";
   }
 }
 

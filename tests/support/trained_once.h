@@ -74,6 +74,23 @@ inline double difference(const Trained& a, const Trained& b) {
   return worst;
 }
 
+/// The root of the mean squared difference of all gradients, each relative to the root of the mean
+/// square of its parameter: what rounding does on the whole, not to the unluckiest number.
+inline double mean_difference(const Trained& a, const Trained& b) {
+  double sum = 0;
+  for (const auto& [name, values] : b.gradient) {
+    double squares = 0;
+    double errors = 0;
+    for (std::size_t i = 0; i < values.size(); ++i) {
+      const double error = a.gradient.at(name)[i] - values[i];
+      squares += values[i] * values[i];
+      errors += error * error;
+    }
+    sum += errors / squares;
+  }
+  return std::sqrt(sum / static_cast<double>(b.gradient.size()));
+}
+
 // Documents that begin one token before, on, and one token behind every cut of this run, each at
 // its own cuts so that they do not hide each other, and a document of one token. No start: one
 // document over all shards.

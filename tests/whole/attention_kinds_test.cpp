@@ -87,6 +87,22 @@ TEST_P(AttentionKinds, RanksChangeNothingOverStepsThatDrawFeaturesAnew) {
   }
 }
 
+TEST_P(AttentionKinds, RanksAndSegmentsChangeNothingInReversibleModels) {
+  ModelOptions model = options();
+  model.reversible = true;
+  model.layers = 3;
+  const Line line = random_line(131, kVocabulary, {40, 41, 97});
+  const Trained whole = train_once(model, line, 1, 1, 1, 0.2);
+  for (const int segments : {1, 2, 3}) {
+    if (segments > 1 && !model.takes_segments()) continue;
+    for (const int ranks : {1, 2, 3, 4}) {
+      const Trained cut = train_once(model, line, ranks, segments, 1, 0.2);
+      EXPECT_NEAR(cut.totals.loss / whole.totals.loss, 1, 1e-12);
+      EXPECT_LT(difference(cut, whole), 1e-11) << ranks << " ranks, " << segments << " segments";
+    }
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(All, AttentionKinds, ::testing::ValuesIn(all_attention_forms()),
                          [](const auto& info) { return name_of(info.param); });
 
