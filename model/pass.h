@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <span>
 
 #include "kernels/device.h"
@@ -33,6 +34,15 @@ struct DropoutPlan {
   std::uint64_t line = 0;  ///< counts the lines of the training run
 };
 
+struct AttentionHeads;
+struct AttentionLink;
+struct AttentionWeights;
+struct Pass;
+
+/// Is shown what a layer has attended with, right behind its attention.
+using AttentionObserver = std::function<void(Pass&, const AttentionWeights&, const AttentionHeads&,
+                                             const AttentionLink&)>;
+
 /// One visit of a shard: forward, and perhaps backward over the same activations.
 struct Pass {
   Device& device;
@@ -41,6 +51,7 @@ struct Pass {
   const Shard& shard;
   DropoutPlan dropout;
   Tensor rotary_table;  ///< [tokens, head_dim]; absent unless positions are rotary
+  const AttentionObserver* observer = nullptr;
 
   std::int64_t tokens() const { return shard.size(); }
   Tensor take(std::int64_t columns) const { return arena.take(options.dtype, {tokens(), columns}); }
