@@ -12,11 +12,10 @@ namespace longscan {
 namespace {
 
 // Pixels.
-constexpr std::int64_t kMostCells = 512;
 constexpr std::int64_t kMapSide = 1500;  // of all panels together, where they have room
 constexpr std::int64_t kLargestPanel = 640;
 constexpr std::int64_t kSmallestPanel = 120;
-constexpr std::int64_t kLeft = 62;
+constexpr std::int64_t kLeft = 76;
 constexpr std::int64_t kRight = 74;
 constexpr std::int64_t kAbove = 30;
 constexpr std::int64_t kBelow = 52;
@@ -45,7 +44,7 @@ class Layout {
   explicit Layout(const HeatMap& map)
       : across_(map.panels_across),
         down_((std::ssize(map.panels) + across_ - 1) / across_),
-        side_(std::clamp(kMapSide / std::max(across_, down_), kSmallestPanel, kLargestPanel)) {}
+        side_(panel_side(across_, down_)) {}
 
   std::int64_t side() const { return side_; }
   std::int64_t width() const { return across_ * (kLeft + side_ + kRight); }
@@ -127,8 +126,12 @@ std::string panel_script(const HeatMap& map, const Layout& layout, std::int64_t 
 
 }  // namespace
 
-Cells cells_of(std::span<const float> matrix, std::int64_t size) {
-  Cells cells{.merged = (size + kMostCells - 1) / kMostCells};
+std::int64_t panel_side(std::int64_t across, std::int64_t down) {
+  return std::clamp(kMapSide / std::max(across, down), kSmallestPanel, kLargestPanel);
+}
+
+Cells cells_of(std::span<const float> matrix, std::int64_t size, std::int64_t most) {
+  Cells cells{.merged = (size + most - 1) / most};
   cells.across = (size + cells.merged - 1) / cells.merged;
   for (std::int64_t row = 0; row < size; row += cells.merged) {
     for (std::int64_t column = 0; column < size; column += cells.merged) {

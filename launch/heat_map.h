@@ -20,8 +20,10 @@ struct Cells {
   std::int64_t merged = 1;    ///< rows and columns of the matrix that a cell is the mean of
   std::vector<float> values;  ///< [across, across]; NaN stays grey
 };
-/// matrix: [size, size]. The last cells are means of what is left.
-Cells cells_of(std::span<const float> matrix, std::int64_t size);
+/// matrix: [size, size]. At most `most` cells across; the last ones are means of what is left.
+Cells cells_of(std::span<const float> matrix, std::int64_t size, std::int64_t most);
+/// Pixels across a panel, of so many side by side and below each other.
+std::int64_t panel_side(std::int64_t across, std::int64_t down);
 
 struct HeatMapPanel {
   std::string title;

@@ -100,11 +100,12 @@ double high_end(std::span<const float> values) {
 }
 
 /// Linformer's matrices have numbers on both sides of 0.
-HeatMapPanel panel_of(const std::string& title, std::span<const float> matrix, std::int64_t size) {
+HeatMapPanel panel_of(const std::string& title, std::span<const float> matrix, std::int64_t size,
+                      std::int64_t cells) {
   const bool negative = std::any_of(matrix.begin(), matrix.end(), [](float x) { return x < 0; });
   const double high = high_end(matrix);
   return {.title = title,
-          .cells = cells_of(matrix, size),
+          .cells = cells_of(matrix, size, cells),
           .low = negative ? -high : 0,
           .high = high,
           .palette = negative ? Palette::two_sided : Palette::one_sided};
@@ -156,6 +157,7 @@ void InspectAttention::run(Session& session) const {
         .columns = "key",
         .labels = axis_labels(source, about.tokens),
         .panels_across = std::ssize(source.heads())};
+    const std::int64_t side = panel_side(map.panels_across, std::ssize(source.layers()));
     source.show(about.tokens, [&](std::int64_t layer, const Tensor& matrices) {
       const char* kind = name_of(source.model().attention_of(layer).kind);
       file.write_layer(layer, kind, matrices);
@@ -163,7 +165,7 @@ void InspectAttention::run(Session& session) const {
         const Tensor matrix = matrices.at(static_cast<std::int64_t>(i));
         map.panels.push_back(
             panel_of(fmt::format("layer {}, head {}: {}", layer, source.heads()[i], kind),
-                     {matrix.as<float>(), static_cast<std::size_t>(matrix.size())}, tokens));
+                     {matrix.as<float>(), static_cast<std::size_t>(matrix.size())}, tokens, side));
       }
     });
     file.finish();

@@ -107,17 +107,17 @@ void say_most_similar(Session& session, std::span<const double> symmetrized) {
   }
 }
 
-/// 1 in the middle, and nearly all of the others within the ends.
 HeatMapPanel panel_of(const std::string& title, std::span<const double> values, double middle,
                       double reach) {
   const std::vector<float> cells(values.begin(), values.end());
   return {.title = title,
-          .cells = cells_of(cells, kKinds),
+          .cells = cells_of(cells, kKinds, kKinds),
           .low = middle - reach,
           .high = middle + reach,
           .palette = Palette::two_sided};
 }
 
+/// How far numbers off the diagonal are from the middle.
 double reach_of(std::span<const double> values, double middle) {
   double reach = 0;
   for (std::int64_t a = 0; a < kKinds; ++a) {
@@ -138,7 +138,7 @@ HeatMap map_of(const SimilarityContents& contents) {
               .panels_across = 2};
   for (const char letter : kAminoAcids) map.labels.emplace_back(1, letter);
   map.panels = {panel_of("attention, 1: no preference", contents.similarity, 1,
-                         reach_of(contents.similarity, 1)),
+                         std::min(reach_of(contents.similarity, 1), 1.0)),
                 panel_of("BLOSUM62", contents.blosum62, 0, reach_of(contents.blosum62, 0))};
   return map;
 }
