@@ -4,8 +4,10 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <limits>
 #include <numeric>
 
+#include "kernels/elementwise.h"
 #include "kernels/random.h"
 
 namespace longscan::benchmark {
@@ -112,6 +114,11 @@ AttentionCall::AttentionCall(Device& device, DType dtype, const CallShape& shape
     projected_ = memory_.take(dtype, {shape.heads, length, 2 * shape.dim});
     d_projected_ = memory_.take(dtype, {shape.heads, length, 2 * shape.dim});
   }
+  if (shape.options.kind == AttentionKind::softmax) {
+    document_ = memory_.take(DType::i64, {tokens});
+    std::fill_n(document_.as<std::int64_t>(), tokens, 0);
+    d_out_dot_ = memory_.take(dtype, {tokens, shape.heads});
+  }
 }
 
 void AttentionCall::forward() {
@@ -122,6 +129,8 @@ void AttentionCall::forward() {
       device_.run(LinformerProject{.projected = projected_, .keys = keys()});
       return device_.run(
           LinformerAttend{.out = out_, .log_sum = normalizer_, .queries = queries()});
+    case AttentionKind::softmax:
+      return softmax_forward();
     default:
       return device_.run(
           LinearAttention{.out = out_, .normalizer = normalizer_, .input = linear()});
@@ -134,6 +143,8 @@ void AttentionCall::backward() {
       return device_.run(Copy{.out = d_value_, .in = d_out_});
     case AttentionKind::linformer:
       return linformer_backward();
+    case AttentionKind::softmax:
+      return softmax_backward();
     default:
       return linear_backward();
   }
@@ -179,6 +190,41 @@ void AttentionCall::linformer_backward() {
                                     .d_value_projection = d_projection_[1],
                                     .keys = keys(),
                                     .d_projected = d_projected_});
+}
+
+SoftmaxKeys AttentionCall::softmax_keys() const {
+  return {.key = key_, .value = value_, .block = {.document = document_}};
+}
+
+SoftmaxQueries AttentionCall::softmax_queries() const {
+  return {.query = query_, .block = {.document = document_}};
+}
+
+// The operations of softmax add to what they find.
+void AttentionCall::softmax_forward() {
+  const double nothing = -std::numeric_limits<double>::infinity();
+  device_.run(Fill{.out = normalizer_.reshaped({normalizer_.size()}), .value = nothing});
+  device_.run(SoftmaxAttention{.out = out_,
+                               .log_sum = normalizer_,
+                               .queries = softmax_queries(),
+                               .keys = softmax_keys(),
+                               .causal = shape_.causal});
+}
+
+void AttentionCall::softmax_backward() {
+  device_.run(HeadDot{.dot = d_out_dot_, .a = d_out_, .b = out_});
+  const SoftmaxGradient gradient{d_out_, normalizer_, d_out_dot_};
+  device_.run(SoftmaxAttentionBackwardQuery{.d_query = d_query_,
+                                            .queries = softmax_queries(),
+                                            .keys = softmax_keys(),
+                                            .gradient = gradient,
+                                            .causal = shape_.causal});
+  device_.run(SoftmaxAttentionBackwardKeyValue{.d_key = d_key_,
+                                               .d_value = d_value_,
+                                               .queries = softmax_queries(),
+                                               .keys = softmax_keys(),
+                                               .gradient = gradient,
+                                               .causal = shape_.causal});
 }
 
 std::vector<Tensor> AttentionCall::results() const {

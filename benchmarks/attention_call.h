@@ -7,6 +7,7 @@
 #include "kernels/device.h"
 #include "kernels/linear_attention.h"
 #include "kernels/linformer.h"
+#include "kernels/softmax_attention.h"
 #include "model/options.h"
 
 namespace longscan::benchmark {
@@ -35,8 +36,12 @@ class AttentionCall {
   LinearAttentionInput linear() const;
   LinformerKeys keys() const;
   LinformerQueries queries() const;
+  SoftmaxKeys softmax_keys() const;
+  SoftmaxQueries softmax_queries() const;
+  void softmax_forward();
   void linear_backward();
   void linformer_backward();
+  void softmax_backward();
 
   Device& device_;
   CallShape shape_;
@@ -44,6 +49,7 @@ class AttentionCall {
   Tensor query_, key_, value_, out_, d_out_, normalizer_, d_query_, d_key_, d_value_;
   Tensor features_;                                                              // W of favor_*
   Tensor position_, projection_[2], d_projection_[2], projected_, d_projected_;  // of linformer
+  Tensor document_, d_out_dot_;                                                  // of softmax
 };
 
 /// The largest difference of a call's results from those of the same in double, each relative to

@@ -47,7 +47,7 @@ std::int64_t measure_exchange(Communicator& group, const Options& options, std::
   const std::int64_t bytes = count * std::int64_t{sizeof(float)};
   Device device = Device::cpu(1);
   const SegmentBorders borders(
-      std::vector<ShardBorders>(static_cast<std::size_t>(group.size()), {.empty = false}), false,
+      std::vector<ShardBorders>(static_cast<std::size_t>(group.size()), {.tokens = 1}), false,
       false);
   std::vector<float> sum(static_cast<std::size_t>(count), static_cast<float>(group.rank() + 1));
   std::vector<float> before(sum.size());

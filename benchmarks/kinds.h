@@ -19,7 +19,7 @@ inline std::vector<AttentionKind> kinds_named(const std::string& name) {
   std::vector<AttentionKind> kinds{AttentionKind::identity,      AttentionKind::elu1,
                                    AttentionKind::relu,          AttentionKind::favor_relu,
                                    AttentionKind::favor_softmax, AttentionKind::favor_hyperbolic,
-                                   AttentionKind::linformer};
+                                   AttentionKind::linformer,     AttentionKind::softmax};
   std::erase_if(kinds, [&](AttentionKind kind) { return !name.empty() && name != name_of(kind); });
   if (kinds.empty()) {
     throw Error(ErrorKind::usage, {.what = "no kind of attention is called " + name});

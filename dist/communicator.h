@@ -48,6 +48,15 @@ class Communicator {
     start_all_gather(mine, all, bytes)->wait();
   }
 
+  /// Collective. Sends `mine_bytes` bytes to the next rank and receives `theirs_bytes` from the one
+  /// before; with `towards_first` from the next one to the one before. The last rank in that
+  /// direction sends nothing and the first one receives nothing, whatever they name. Neighbours
+  /// name the same number of bytes, which may be 0. Both must stay untouched until `wait`.
+  [[nodiscard]] virtual std::unique_ptr<Pending> start_shift(const void* mine,
+                                                             std::int64_t mine_bytes, void* theirs,
+                                                             std::int64_t theirs_bytes,
+                                                             bool towards_first) = 0;
+
   /// Collective. Replaces a dense tensor (f32, f64 or i64) by its sum over the ranks, added up in
   /// the order of ranks: the same bits on every rank, in every run and for every kind of
   /// communicator. Works through the tensor in pieces, so the memory it needs is bounded.

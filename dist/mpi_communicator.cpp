@@ -3,6 +3,7 @@
 #include "dist/mpi_communicator.h"
 
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <thread>
 #include <vector>
@@ -17,6 +18,10 @@ namespace {
 // Up to this many bytes one gather of everything is faster than an exchange of parts and a second
 // gather.
 constexpr std::int64_t kSmallSum = 4096;
+
+// Of messages between neighbours. One tag is enough: those of a pair arrive in the order in which
+// they were started.
+constexpr int kShiftTag = 1;
 
 /// `bytes` bytes as MPI counts them: an int of MPI_BYTE, or one element of a type of that size.
 class Message {
@@ -54,18 +59,22 @@ class Message {
 
 }  // namespace
 
-class MpiCommunicator::Gather final : public Pending {
+class MpiCommunicator::Requests final : public Pending {
  public:
-  Gather(MpiCommunicator& owner, MPI_Request request) : owner_(owner), request_(request) {}
+  explicit Requests(MpiCommunicator& owner) : owner_(owner) {}
+
+  /// For the call that starts something.
+  MPI_Request* next() { return &requests_.at(count_++); }
 
   void wait() override {
     const Timed timed(owner_.traffic_);
-    MPI_CHECK(MPI_Wait(&request_, MPI_STATUS_IGNORE));
+    MPI_CHECK(MPI_Waitall(static_cast<int>(count_), requests_.data(), MPI_STATUSES_IGNORE));
   }
 
  private:
   MpiCommunicator& owner_;
-  MPI_Request request_;
+  std::array<MPI_Request, 2> requests_{MPI_REQUEST_NULL, MPI_REQUEST_NULL};
+  std::size_t count_ = 0;
 };
 
 MpiCommunicator::MpiCommunicator(MPI_Comm parent, std::int64_t largest_count)
@@ -87,10 +96,29 @@ std::unique_ptr<Pending> MpiCommunicator::start_all_gather(const void* mine, voi
   const Timed timed(traffic_);
   count_call(bytes);
   const Message message(bytes, largest_count_);
-  MPI_Request request = MPI_REQUEST_NULL;
+  auto requests = std::make_unique<Requests>(*this);
   MPI_CHECK(MPI_Iallgather(mine, message.count(), message.type(), all, message.count(),
-                           message.type(), comm_, &request));
-  return std::make_unique<Gather>(*this, request);
+                           message.type(), comm_, requests->next()));
+  return requests;
+}
+
+std::unique_ptr<Pending> MpiCommunicator::start_shift(const void* mine, std::int64_t mine_bytes,
+                                                      void* theirs, std::int64_t theirs_bytes,
+                                                      bool towards_first) {
+  const Timed timed(traffic_);
+  const int step = towards_first ? -1 : 1;
+  const auto neighbour = [&](int rank) { return rank >= 0 && rank < size_ ? rank : MPI_PROC_NULL; };
+  const int to = neighbour(rank_ + step);
+  const int from = neighbour(rank_ - step);
+  count_call(to == MPI_PROC_NULL ? 0 : mine_bytes);
+  auto requests = std::make_unique<Requests>(*this);
+  const Message incoming(theirs_bytes, largest_count_);
+  const Message outgoing(mine_bytes, largest_count_);
+  MPI_CHECK(MPI_Irecv(theirs, incoming.count(), incoming.type(), from, kShiftTag, comm_,
+                      requests->next()));
+  MPI_CHECK(
+      MPI_Isend(mine, outgoing.count(), outgoing.type(), to, kShiftTag, comm_, requests->next()));
+  return requests;
 }
 
 void MpiCommunicator::broadcast(void* data, std::int64_t bytes, int root) {

@@ -54,6 +54,8 @@ class MpiCommunicator final : public Communicator {
   int size() const override { return size_; }
   std::unique_ptr<Pending> start_all_gather(const void* mine, void* all,
                                             std::int64_t bytes) override;
+  std::unique_ptr<Pending> start_shift(const void* mine, std::int64_t mine_bytes, void* theirs,
+                                       std::int64_t theirs_bytes, bool towards_first) override;
   void broadcast(void* data, std::int64_t bytes, int root) override;
   void barrier() override;
   std::unique_ptr<Communicator> split(int color) override;
@@ -69,7 +71,7 @@ class MpiCommunicator final : public Communicator {
   void sum_piece(const Tensor& piece) override;
 
  private:
-  class Gather;
+  class Requests;
 
   void sum_small(const Tensor& piece);
   void sum_by_parts(const Tensor& piece);

@@ -9,20 +9,19 @@ namespace longscan {
 
 namespace {
 
-std::uint8_t to_bits(const ShardBorders& shard) {
-  return static_cast<std::uint8_t>(shard.empty | shard.starts_document << 1 | shard.has_start << 2);
+std::int64_t to_bits(const ShardBorders& shard) {
+  return shard.tokens << 2 | (shard.starts_document ? 1 : 0) | (shard.has_start ? 2 : 0);
 }
 
-ShardBorders from_bits(std::uint8_t bits) {
-  return {
-      .empty = (bits & 1) != 0, .starts_document = (bits & 2) != 0, .has_start = (bits & 4) != 0};
+ShardBorders from_bits(std::int64_t bits) {
+  return {.tokens = bits >> 2, .starts_document = (bits & 1) != 0, .has_start = (bits & 2) != 0};
 }
 
 /// Does the segment's first token belong to the document before it? Through a segment without
 /// tokens that document passes if it goes on behind it.
 bool continues(const std::vector<ShardBorders>& shards, bool continued) {
   for (const ShardBorders& shard : shards) {
-    if (!shard.empty) return !shard.starts_document;
+    if (!shard.empty()) return !shard.starts_document;
   }
   return continued;
 }
@@ -49,16 +48,32 @@ StateRange shards_from(const std::vector<ShardBorders>& shards, int place) {
 }  // namespace
 
 ShardBorders borders_of_shard(std::int64_t tokens, std::span<const std::int64_t> document_starts) {
-  return {.empty = tokens == 0,
+  return {.tokens = tokens,
           .starts_document = !document_starts.empty() && document_starts.front() == 0,
           .has_start = !document_starts.empty()};
 }
 
 StateRange SegmentBorders::needed_by(int rank, Direction direction) const {
   const ShardBorders& shard = shards_.at(static_cast<std::size_t>(rank));
-  if (shard.empty) return {};
+  if (shard.empty()) return {};
   if (direction == Direction::backward) return shards_from(shards_, rank + 1);
   return shard.starts_document ? StateRange{} : shards_before(shards_, rank);
+}
+
+int SegmentBorders::reach_of(int rank, Direction direction) const {
+  const ShardBorders& source = shards_.at(static_cast<std::size_t>(rank));
+  const bool forward = direction == Direction::forward;
+  int furthest = rank;
+  if (source.empty() || (!forward && source.starts_document)) return furthest;
+  const int step = forward ? 1 : -1;
+  for (int other = rank + step; other >= 0 && other < ranks(); other += step) {
+    const ShardBorders& shard = shards_[static_cast<std::size_t>(other)];
+    if (shard.empty()) continue;
+    if (forward && shard.starts_document) break;
+    furthest = other;
+    if (shard.has_start) break;  // forward the document ends there, backward it begins there
+  }
+  return furthest;
 }
 
 StateRange SegmentBorders::carried_on(Direction direction) const {
@@ -70,7 +85,7 @@ StateRange SegmentBorders::carried_on(Direction direction) const {
 bool SegmentBorders::crosses() const {
   bool tokens_before = false;
   for (const ShardBorders& shard : shards_) {
-    if (shard.empty) continue;
+    if (shard.empty()) continue;
     if (tokens_before && !shard.starts_document) return true;
     tokens_before = true;
   }
@@ -81,10 +96,11 @@ std::vector<SegmentBorders> gather_borders(Communicator& group,
                                            std::span<const ShardBorders> mine) {
   const std::size_t segments = mine.size();
   const auto ranks = static_cast<std::size_t>(group.size());
-  std::vector<std::uint8_t> my_bits;
+  std::vector<std::int64_t> my_bits;
   for (const ShardBorders& shard : mine) my_bits.push_back(to_bits(shard));
-  std::vector<std::uint8_t> all_bits(ranks * segments);
-  group.all_gather(my_bits.data(), all_bits.data(), static_cast<std::int64_t>(segments));
+  std::vector<std::int64_t> all_bits(ranks * segments);
+  group.all_gather(my_bits.data(), all_bits.data(),
+                   static_cast<std::int64_t>(segments * sizeof(std::int64_t)));
 
   std::vector<SegmentBorders> line;
   bool continued = false;

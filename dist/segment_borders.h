@@ -16,9 +16,11 @@ enum class Direction { forward, backward };
 
 /// What a rank tells of its own shard. An empty shard lets everything pass.
 struct ShardBorders {
-  bool empty = true;
+  std::int64_t tokens = 0;
   bool starts_document = false;  ///< its first token is the first of a document
   bool has_start = false;        ///< some token is the first of a document, that one included
+
+  bool empty() const { return tokens == 0; }
 };
 
 /// The borders of a shard of `tokens` tokens in which the tokens `document_starts` (ascending)
@@ -41,10 +43,16 @@ class SegmentBorders {
       : shards_(std::move(shards)), continues_(continues), continued_(continued) {}
 
   int ranks() const { return static_cast<int>(shards_.size()); }
+  std::int64_t tokens_of(int rank) const {
+    return shards_.at(static_cast<std::size_t>(rank)).tokens;
+  }
 
   /// Whose states the shard of `rank` needs: forward those before its first token, backward those
   /// behind its last. Nothing for an empty shard.
   StateRange needed_by(int rank, Direction direction) const;
+  /// The furthest rank in this direction that needs anything of the shard of `rank`: one with
+  /// tokens of its last document (backward: of its first); `rank` itself where there is none.
+  int reach_of(int rank, Direction direction) const;
   /// Whose states are carried into the segment that is worked on next in this direction.
   StateRange carried_on(Direction direction) const;
 

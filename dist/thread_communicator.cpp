@@ -132,6 +132,18 @@ class ThreadCommunicator final : public Communicator {
     return std::make_unique<Gather>(*this, post(mine, bytes), static_cast<std::byte*>(all), bytes);
   }
 
+  std::unique_ptr<Pending> start_shift(const void* mine, std::int64_t mine_bytes, void* theirs,
+                                       std::int64_t theirs_bytes, bool towards_first) override {
+    const Timed timed(traffic_);
+    const int to = rank_ + (towards_first ? -1 : 1);
+    const int from = rank_ - (towards_first ? -1 : 1);
+    const auto is_there = [&](int rank) { return rank >= 0 && rank < size(); };
+    const std::int64_t sent = is_there(to) ? mine_bytes : 0;
+    count_call(sent);
+    return std::make_unique<Shift>(*this, post(mine, sent), static_cast<std::byte*>(theirs),
+                                   theirs_bytes, is_there(from) ? from : -1);
+  }
+
   void broadcast(void* data, std::int64_t bytes, int root) override {
     const Timed timed(traffic_);
     count_call(rank_ == root ? bytes : 0);
@@ -199,6 +211,31 @@ class ThreadCommunicator final : public Communicator {
     std::int64_t number_;
     std::byte* all_;
     std::int64_t bytes_;
+  };
+
+  class Shift final : public Pending {
+   public:
+    /// from: -1 where nothing comes.
+    Shift(ThreadCommunicator& owner, std::int64_t number, std::byte* theirs, std::int64_t bytes,
+          int from)
+        : owner_(owner), number_(number), theirs_(theirs), bytes_(bytes), from_(from) {}
+
+    void wait() override {
+      const Timed timed(owner_.traffic_);
+      owner_.read(number_, [&](const Round& round) {
+        if (from_ < 0) return;
+        const Bytes& part = *round.parts[static_cast<std::size_t>(from_)];
+        require_bytes(part, bytes_, from_);
+        std::copy(part.begin(), part.end(), theirs_);
+      });
+    }
+
+   private:
+    ThreadCommunicator& owner_;
+    std::int64_t number_;
+    std::byte* theirs_;
+    std::int64_t bytes_;
+    int from_;
   };
 
   std::int64_t post(const void* data, std::int64_t bytes) {

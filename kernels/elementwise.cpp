@@ -1,11 +1,21 @@
 // The contracts of elementwise operations.
 #include "kernels/elementwise.h"
 
+#include <algorithm>
+#include <utility>
+
 namespace longscan {
 
 void Fill::check() const {
   require_float("Fill.out", out);
   require_dense("Fill.out", out);
+}
+
+void Copy::check() const {
+  require_dtype("Copy.in", in, out.dtype);
+  require(
+      out.present() && in.rank == out.rank && std::equal(in.shape, in.shape + in.rank, out.shape),
+      "Copy.in", "has the shape of out");
 }
 
 void Add::check() const {

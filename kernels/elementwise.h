@@ -16,6 +16,14 @@ struct Fill {
 };
 void execute(Cpu&, const Fill&);
 
+/// out = in.
+struct Copy {
+  Tensor out;  ///< up to three dimensions, any type; gaps are allowed in all but the last
+  Tensor in;   ///< the same type and shape
+  void check() const;
+};
+void execute(Cpu&, const Copy&);
+
 /// out = a + b. `out` may be `a`.
 struct Add {
   Tensor out;  ///< [rows, columns], f32 or f64; rows may have gaps between them

@@ -56,11 +56,32 @@ std::int64_t activations_per_token(const ModelOptions& model) {
   return layers + ends + dropped + std::max(attention_backward, mlp_backward);
 }
 
-/// Numbers a token of the blocks that ranks pass round: keys, values and their gradients, which one
-/// holds while the next ones come in.
-std::int64_t ring_per_token(const ModelOptions& model) {
+/// Numbers a token of the shards that come by: two at a time, with keys and values, and with
+/// queries and what their outputs hand back, in each direction in which they have to go.
+std::int64_t visiting_per_token(const ModelOptions& model) {
   const bool has_softmax = count_layers(model, AttentionKind::softmax) > 0;
-  return has_softmax ? 8 * model.width : 0;
+  return has_softmax ? 2 * (2 + 2) * model.width * (model.causal ? 1 : 2) : 0;
+}
+
+/// Bytes of shards that one rank sends on in a layer with exact softmax, where documents are
+/// `window` tokens long: those of the rank that has most to send.
+std::int64_t shards_sent(const ModelOptions& model, const Layout& layout) {
+  const std::int64_t ranks = layout.sequence_ranks;
+  const std::int64_t hops = std::min(ranks - 1, ceiling(layout.window, layout.tokens_at_once));
+  const std::int64_t number = size_of(model.dtype);
+  const std::int64_t document = size_of(DType::i64);
+  const std::int64_t keys = 2 * model.width * number + document;
+  const std::int64_t queries = (2 * model.width + 2 * model.heads) * number + document;
+  std::int64_t most = 0;
+  for (std::int64_t rank = 0; rank < ranks; ++rank) {
+    const std::int64_t up = rank + 1 < ranks ? std::min(rank + 1, hops) : 0;
+    const std::int64_t down = rank > 0 ? std::min(ranks - rank, hops) : 0;
+    // Keys forward and backward, queries backward: down where keys go up.
+    const std::int64_t bytes =
+        model.causal ? 2 * keys * up + queries * down : (2 * keys + queries) * (up + down);
+    most = std::max(most, bytes);
+  }
+  return most * layout.tokens_at_once;
 }
 
 /// Numbers of the projected keys and values that linformer's layers keep of a document.
@@ -144,7 +165,7 @@ MemoryEstimate memory_of(const ModelOptions& model, const Layout& layout) {
   const std::int64_t gathered = shared ? layout.sequence_ranks : 0;
   const std::int64_t kept_states = layout.segments + (model.causal ? 2 : 3);
   const std::int64_t per_token =
-      activations_per_token(model) + (shared ? ring_per_token(model) : 0);
+      activations_per_token(model) + (shared ? visiting_per_token(model) : 0);
   // Of the documents that two ranks share, both keep what Linformer projects.
   const std::int64_t documents = ceiling(layout.tokens_at_once, layout.window) + (shared ? 1 : 0);
   const std::int64_t activations =
@@ -161,16 +182,13 @@ MemoryEstimate memory_of(const ModelOptions& model, const Layout& layout) {
 ExchangeEstimate exchange_of(const ModelOptions& model, const Layout& layout) {
   // Forward one way and backward the other; where attention is not causal, both ways each time.
   const std::int64_t directions = model.causal ? 2 : 4;
-  // Forward keys and values, backward their gradients as well.
-  constexpr std::int64_t kShardTensors = 6;
   const std::int64_t number = size_of(model.dtype);
   ExchangeEstimate bytes;
   if (layout.sequence_ranks > 1) {
     bytes.states =
         layout.accumulation * directions * layout.segments * state_numbers(model) * number;
-    bytes.keys_values = layout.accumulation * (layout.sequence_ranks - 1) * kShardTensors *
-                        count_layers(model, AttentionKind::softmax) * layout.tokens_at_once *
-                        model.width * number;
+    bytes.keys_values = layout.accumulation * count_layers(model, AttentionKind::softmax) *
+                        shards_sent(model, layout);
   }
   if (layout.ranks > 1) bytes.gradients = count_parameters(model) * number;
   return bytes;

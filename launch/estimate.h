@@ -47,8 +47,9 @@ Layout layout_of(const config::Config& configuration, std::int64_t sequence_rank
 MemoryEstimate memory_of(const ModelOptions& model, const Layout& layout);
 
 /// Bytes that one rank hands over in a step, at most: a state a layer, segment and direction,
-/// forward and backward; where attention is exact softmax, the keys, values and their gradients of
-/// a shard to every other rank; and the gradient. Nothing where there is nobody to hand it to.
+/// forward and backward; where attention is exact softmax, keys and values, and queries with their
+/// gradients, as far as documents reach; and the gradient. Nothing where there is nobody to hand it
+/// to.
 struct ExchangeEstimate {
   std::int64_t states = 0;
   std::int64_t keys_values = 0;

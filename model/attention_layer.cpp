@@ -102,6 +102,9 @@ void differentiate(Pass& pass, const AttentionWeights& weights, const AttentionW
       return linformer_attention_backward(pass, weights, d_weights, heads, kept.projected,
                                           {d_out, out, kept.normalizer}, d_heads, link.states,
                                           meanwhile);
+    case AttentionKind::softmax:
+      return softmax_attention_backward(pass, heads, {d_out, out, kept.normalizer}, d_heads,
+                                        link.blocks, meanwhile);
     default:
       return linear_attention_backward(pass, feature_map_of(link), heads,
                                        {d_out, out, kept.normalizer}, d_heads, link.states,
@@ -122,6 +125,10 @@ Tensor attend(Pass& pass, const AttentionWeights& weights, const AttentionHeads&
     case AttentionKind::linformer:
       kept.projected = linformer_attention_forward(pass, weights, heads, link.states, out,
                                                    kept.normalizer, meanwhile);
+      return out;
+    case AttentionKind::softmax:
+      softmax_attention_forward(pass, heads, link.blocks, out, kept.normalizer, meanwhile);
+      if (pass.generates) link.cache.append(pass, heads);
       return out;
     default:
       break;
@@ -163,7 +170,10 @@ void attention_backward(Pass& pass, const AttentionWeights& weights,
   }
   const Tensor d_joint = pass.take(3 * width);
   const bool identity = link.attention.kind == AttentionKind::identity;
-  if (identity) pass.device.run(Fill{.out = d_joint, .value = 0});
+  // The identity leaves query and key without a gradient, softmax adds to it.
+  if (identity || link.attention.kind == AttentionKind::softmax) {
+    pass.device.run(Fill{.out = d_joint, .value = 0});
+  }
   const Tensor d_attended = identity ? value_of(pass, d_joint) : pass.take(width);
   pass.device.run(MatMul{.out = d_attended, .a = d_branch, .b = weights.output_weight});
   const AttentionHeads d_heads = AttentionHeads::of(d_joint, pass.options);
@@ -190,16 +200,23 @@ Tensor attention_step(Pass& pass, const AttentionWeights& weights, const Tensor&
   const AttentionKept kept = begin(pass, weights, in, link);
   project_key_value(pass, weights, kept);
   project_query(pass, weights, kept);
-  if (link.attention.kind == AttentionKind::identity) {
-    return project_out(pass, weights, kept.attended, 0);
-  }
   const AttentionHeads heads = heads_of(pass, kept);
-  pass.device.run(LinearAttentionStep{.out = kept.attended.split_heads(pass.options.heads),
-                                      .state = link.states.carry,
-                                      .input = {.query = heads.query,
-                                                .key = heads.key,
-                                                .value = heads.value,
-                                                .feature_map = feature_map_of(link)}});
+  const Tensor out = kept.attended.split_heads(pass.options.heads);
+  switch (link.attention.kind) {
+    case AttentionKind::identity:
+      break;
+    case AttentionKind::softmax:
+      link.cache.append(pass, heads);
+      softmax_attention_step(pass, heads.query, link.cache, out, kept.normalizer);
+      break;
+    default:
+      pass.device.run(LinearAttentionStep{.out = out,
+                                          .state = link.states.carry,
+                                          .input = {.query = heads.query,
+                                                    .key = heads.key,
+                                                    .value = heads.value,
+                                                    .feature_map = feature_map_of(link)}});
+  }
   return project_out(pass, weights, kept.attended, 0);
 }
 

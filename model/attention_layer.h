@@ -1,8 +1,10 @@
 // The attention branch: out = dropout(output(attention(query, key, value of norm(in)))).
 #pragma once
 
+#include "model/key_value_cache.h"
 #include "model/linear_attention.h"
 #include "model/norm_layer.h"
+#include "model/softmax_attention.h"
 
 namespace longscan {
 
@@ -11,7 +13,7 @@ struct AttentionKept {
   NormKept norm;
   Tensor query_key_value;  ///< [tokens, 3 * width], after rotary positions
   Tensor attended;         ///< [tokens, width]
-  Tensor normalizer;       ///< [tokens, heads]; absent where the kind has none
+  Tensor normalizer;       ///< [tokens, heads], or its logarithm; absent where the kind has none
   Tensor projected;        ///< of linformer, as its forward returned it
 };
 
@@ -19,8 +21,10 @@ struct AttentionKept {
 struct AttentionLink {
   std::int64_t layer = 0;
   const AttentionOptions& attention;
-  Tensor projection;  ///< of random features, [features, head_dim]; absent unless favor_*
-  StateLink states;
+  Tensor projection;     ///< of random features, [features, head_dim]; absent unless favor_*
+  StateLink states;      ///< of all kinds but exact softmax
+  BlockLink blocks;      ///< of exact softmax
+  KeyValueCache& cache;  ///< of exact softmax, in generation: takes in the tokens of every pass
 };
 
 /// On a first visit: everything that the next segment needs of this layer, and no more. Exchanges
@@ -46,7 +50,8 @@ Tensor attend(Pass& pass, const AttentionWeights& weights, const AttentionHeads&
               AttentionKept& kept, const AttentionLink& link,
               const std::function<void()>& meanwhile);
 
-/// One more token in generation: `link.states.carry` takes it in. Returns out, [1, width].
+/// One more token in generation: `link.states.carry` or `link.cache` takes it in. Returns out, [1,
+/// width].
 Tensor attention_step(Pass& pass, const AttentionWeights& weights, const Tensor& in,
                       const AttentionLink& link);
 

@@ -50,7 +50,9 @@ struct Pass {
   const ModelOptions& options;
   const Shard& shard;
   DropoutPlan dropout;
-  Tensor rotary_table;  ///< [tokens, head_dim]; absent unless positions are rotary
+  Tensor rotary_table;     ///< [tokens, head_dim]; absent unless positions are rotary
+  Tensor document;         ///< [tokens] i64, see LineBlock; absent unless a layer has exact softmax
+  bool generates = false;  ///< tokens will follow that see those of the shard
   const AttentionObserver* observer = nullptr;
 
   std::int64_t tokens() const { return shard.size(); }

@@ -5,6 +5,7 @@
 
 #include "kernels/elementwise.h"
 #include "kernels/embedding.h"
+#include "kernels/error.h"
 #include "kernels/linear.h"
 #include "kernels/loss.h"
 
@@ -37,11 +38,13 @@ Transformer::Transformer(const ModelOptions& options, Device& device, Communicat
       device_(device),
       group_(group),
       exchange_(group, device),
+      blocks_(group, device),
       states_(options_, device),
       features_(options_, device),
       totals_memory_(device.allocate(3 * size_of(DType::f64))),
       totals_(Tensor::dense(totals_memory_.data(), DType::f64, {3})) {
   kept_.resize(static_cast<std::size_t>(options.layers));
+  caches_.resize(kept_.size());
   prepare(1);
 }
 
@@ -99,13 +102,16 @@ Tensor Transformer::prompt(const Weights& weights, const Shard& prompt) {
   // Nothing precedes a prompt, but tokens will follow it: its state is carried on.
   const SegmentBorders borders({borders_of_shard(prompt.size(), prompt.document_starts)}, false,
                                true);
+  for (KeyValueCache& cache : caches_) cache.clear();
   Pass pass = begin_pass(prompt, {});
+  pass.generates = true;
   visit(pass, weights, 0, borders, true);
   return logits_of_last(pass, weights, kept_norm_.out.rows(prompt.size() - 1, prompt.size()));
 }
 
 Tensor Transformer::step(const Weights& weights, std::int32_t token, std::int64_t position) {
-  const Shard shard{.tokens = {&token, 1}, .targets = {}, .positions = {&position, 1}};
+  const Shard shard{
+      .tokens = {&token, 1}, .targets = {}, .positions = {&position, 1}, .first_token = position};
   const SegmentBorders borders({borders_of_shard(1, {})}, true, true);
   Pass pass = begin_pass(shard, {});
   Tensor stream = embed(pass, weights);
@@ -125,11 +131,19 @@ Pass Transformer::begin_pass(const Shard& shard, const DropoutPlan& dropout) {
             .options = options_,
             .shard = shard,
             .dropout = dropout,
-            .rotary_table = {}};
+            .rotary_table = {},
+            .document = {}};
   if (options_.positions == Positions::rotary) {
     pass.rotary_table = pass.take(options_.head_dim());
     device_.run(
         RotaryTable{.table = pass.rotary_table, .position = Pass::view_of(shard.positions)});
+  }
+  if (options_.first_with(AttentionKind::softmax) < options_.layers) {
+    pass.document = arena_.take(DType::i64, {shard.size()});
+    for (std::int64_t i = 0; i < shard.size(); ++i) {
+      pass.document.as<std::int64_t>()[i] =
+          shard.first_token + i - shard.positions[static_cast<std::size_t>(i)];
+    }
   }
   return pass;
 }
@@ -150,7 +164,9 @@ AttentionLink Transformer::link(std::int64_t layer, std::int64_t segment,
                      .behind = states_.behind(layer),
                      .carry = states_.carry(layer),
                      .d_carry = states_.d_carry(layer),
-                     .first_visit = first_visit}};
+                     .first_visit = first_visit},
+          .blocks = {.exchange = blocks_, .borders = borders},
+          .cache = caches_.at(static_cast<std::size_t>(layer))};
 }
 
 Tensor Transformer::embed(Pass& pass, const Weights& weights) {
@@ -259,6 +275,12 @@ Tensor Transformer::logits_of_last(Pass& pass, const Weights& weights, const Ten
 }
 
 std::vector<SegmentBorders> Transformer::borders_of(std::span<const Shard> segments) {
+  if (segments.size() > 1 && !options_.takes_segments()) {
+    throw Error(ErrorKind::usage,
+                {.what = fmt::format("a line comes in {} segments", segments.size()),
+                 .why = "the model's attention does more than sum up what came before",
+                 .hint = "take the line in one segment, over more ranks"});
+  }
   std::vector<ShardBorders> mine;
   for (const Shard& shard : segments) {
     mine.push_back(borders_of_shard(shard.size(), shard.document_starts));

@@ -1,5 +1,4 @@
-// A decoder-only transformer with causal linear attention, forward and backward over a line of any
-// length.
+// A transformer, forward and backward over a line of any length.
 //
 // A line is worked through in segments. Forward keeps of a segment only the states that came before
 // this rank's shard; backward goes through the segments in reverse, visits each again and needs no
@@ -11,6 +10,7 @@
 #include <span>
 #include <vector>
 
+#include "dist/block_exchange.h"
 #include "dist/state_exchange.h"
 #include "model/attention_layer.h"
 #include "model/attention_matrix.h"
@@ -45,7 +45,7 @@ class Transformer {
   /// Adds the gradient of the SUM of this rank's losses to `d_weights`, and returns the sums of
   /// this rank's shards. Collective over the group. `segments`: this rank's shards of the line, one
   /// a segment, the same number on every rank; shards of a segment follow each other in the order
-  /// of the ranks.
+  /// of the ranks. Throws usage when there are several and the options do not take them.
   LossTotals train(const Weights& weights, const Weights& d_weights,
                    std::span<const Shard> segments, const DropoutPlan& dropout);
 
@@ -66,7 +66,7 @@ class Transformer {
   /// next call.
   Tensor step(const Weights& weights, std::int32_t token, std::int64_t position);
   /// The state of every layer behind the last token of `prompt` or `step`; may be saved and put
-  /// back.
+  /// back. Layers with exact softmax have none, but remember all tokens.
   std::span<const Tensor> states() const { return states_.carries(); }
 
  private:
@@ -100,7 +100,9 @@ class Transformer {
   Device& device_;
   Communicator& group_;
   StateExchange exchange_;
+  BlockExchange blocks_;
   LayerStates states_;
+  std::vector<KeyValueCache> caches_;  // one a layer
   RandomFeatures features_;
   Arena arena_;
   std::vector<LayerKept> kept_;

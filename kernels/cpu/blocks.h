@@ -16,4 +16,9 @@ constexpr std::int64_t block_rows(std::int64_t columns) {
   return std::max<std::int64_t>(1, kBlockNumbers / std::max<std::int64_t>(1, columns));
 }
 
+/// Blocks that `count` things make, the last one perhaps smaller.
+constexpr std::int64_t count_blocks(std::int64_t count, std::int64_t block) {
+  return (count + block - 1) / block;
+}
+
 }  // namespace longscan

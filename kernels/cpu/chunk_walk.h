@@ -111,20 +111,4 @@ template <class T>
   for (std::int64_t i = 0; i < columns; i += kLine) __builtin_prefetch(row + i, 1, 2);
 }
 
-/// Makes one pointer after another out of a block of scratch memory, each 64-byte aligned.
-template <class T>
-class Carve {
- public:
-  explicit Carve(T* memory) : next_(memory) {}
-  T* take(std::int64_t count) {
-    T* piece = next_;
-    next_ += padded(count);
-    return piece;
-  }
-  static std::int64_t padded(std::int64_t count) { return (count + 15) / 16 * 16; }
-
- private:
-  T* next_;
-};
-
 }  // namespace longscan::attention

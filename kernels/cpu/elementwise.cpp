@@ -3,6 +3,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstddef>
+#include <cstring>
 #include <utility>
 
 #include "kernels/cpu/blocks.h"
@@ -64,6 +66,28 @@ void drop(T* out, const T* in, std::int64_t count, T scale, std::uint32_t thresh
 }
 
 }  // namespace
+
+void execute(Cpu& cpu, const Copy& operation) {
+  const Tensor& out = operation.out;
+  const Tensor& in = operation.in;
+  const int last = out.rank - 1;
+  const std::int64_t columns = out.shape[last];
+  const std::int64_t bytes = columns * size_of(out.dtype);
+  // A row is what lies without gaps; the first of three dimensions counts rows of rows.
+  const std::int64_t inner = out.rank == 3 ? out.shape[1] : 1;
+  const std::int64_t rows = out.rank == 1 ? 1 : out.shape[0] * inner;
+  const auto row_of = [&](const Tensor& tensor, std::int64_t row) {
+    std::int64_t offset = 0;
+    if (tensor.rank == 2) offset = row * tensor.stride[0];
+    if (tensor.rank == 3) offset = row / inner * tensor.stride[0] + row % inner * tensor.stride[1];
+    return static_cast<std::byte*>(tensor.data) + offset * size_of(tensor.dtype);
+  };
+  cpu.for_blocks(rows, block_rows(columns), [&](std::int64_t begin, std::int64_t end, int) {
+    for (std::int64_t row = begin; row < end; ++row) {
+      std::memcpy(row_of(out, row), row_of(in, row), static_cast<std::size_t>(bytes));
+    }
+  });
+}
 
 void execute(Cpu& cpu, const Fill& operation) {
   for_float_type(operation.out.dtype, [&]<class T>() {

@@ -3,6 +3,7 @@
 
 #include <cmath>
 
+#include "kernels/cpu/carve.h"
 #include "kernels/cpu/chunk_walk.h"
 #include "kernels/cpu/exponents.h"
 #include "kernels/cpu/tile_product.h"

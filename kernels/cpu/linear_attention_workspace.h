@@ -1,6 +1,7 @@
 // What one thread works with in the CPU kernels of linear attention: one chunk of one head.
 #pragma once
 
+#include "kernels/cpu/carve.h"
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/feature_map.h"
 #include "kernels/cpu/head_state.h"

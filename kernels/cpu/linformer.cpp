@@ -4,7 +4,7 @@
 
 #include "kernels/cpu/dispatch.h"
 #include "kernels/cpu/linformer_parts.h"
-#include "kernels/cpu/vector_math.h"
+#include "kernels/cpu/softmax.h"
 
 namespace longscan {
 
@@ -51,27 +51,6 @@ void project(Cpu& cpu, const LinformerProject& op) {
     sum_up(dim, keys.value, keys.value_projection);
   });
 }
-
-// row = e^(row - its maximum).
-template <class T>
-struct Exponentials {
-  T maximum;
-  T sum;
-
-  Exponentials(T* row, std::int64_t count) : maximum(row[0]), sum(0) {
-    T largest = row[0];
-#pragma omp simd reduction(max : largest)
-    for (std::int64_t i = 0; i < count; ++i) largest = vector_math::larger(row[i], largest);
-    T total = 0;
-#pragma omp simd reduction(+ : total)
-    for (std::int64_t i = 0; i < count; ++i) {
-      row[i] = vector_math::exp(row[i] - largest);
-      total += row[i];
-    }
-    maximum = largest;
-    sum = total;
-  }
-};
 
 // The queries of a run against its document's sums; `scores` has room for run.size() * k numbers.
 template <class T>

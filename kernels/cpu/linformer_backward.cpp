@@ -2,7 +2,7 @@
 // every gradient is summed up by one thread from beginning to end.
 #include "kernels/cpu/dispatch.h"
 #include "kernels/cpu/linformer_parts.h"
-#include "kernels/cpu/vector_math.h"
+#include "kernels/cpu/softmax.h"
 #include "kernels/linformer.h"
 
 namespace longscan {

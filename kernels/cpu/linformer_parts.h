@@ -3,10 +3,10 @@
 #pragma once
 
 #include <algorithm>
-#include <cmath>
 
-#include "kernels/cpu/blas.h"
+#include "kernels/cpu/blocks.h"
 #include "kernels/cpu/cpu.h"
+#include "kernels/cpu/matrix.h"
 #include "kernels/error.h"
 #include "kernels/linformer.h"
 
@@ -18,44 +18,6 @@ constexpr std::int64_t kTokens = 128;
 /// that results are none either.
 constexpr std::int64_t kRows = 128;
 constexpr std::int64_t kColumns = 128;
-
-constexpr std::int64_t count_blocks(std::int64_t count, std::int64_t block) {
-  return (count + block - 1) / block;
-}
-
-/// Row-major, rows `stride` numbers apart.
-template <class T>
-struct Matrix {
-  T* data;
-  std::int64_t stride;
-  Matrix at(std::int64_t row, std::int64_t column) const {
-    return {data + row * stride + column, stride};
-  }
-  T* row(std::int64_t index) const { return data + index * stride; }
-};
-
-/// C[m, n] = alpha op(A) op(B), or C += that with `add`.
-template <class T>
-struct Product {
-  std::int64_t m = 0;
-  std::int64_t n = 0;
-  std::int64_t depth = 0;
-  bool transpose_a = false;
-  bool transpose_b = false;
-  T alpha = 1;
-  bool add = false;
-
-  void run(Matrix<T> c, Matrix<T> a, Matrix<T> b) const {
-    blas::gemm(transpose_a, transpose_b, m, n, depth, alpha, a.data, a.stride, b.data, b.stride,
-               add ? T{1} : T{0}, c.data, c.stride);
-  }
-};
-
-/// The rows of one head in [tokens, heads, dim].
-template <class T>
-Matrix<T> head_rows(const Tensor& tensor, std::int64_t head) {
-  return {tensor.as<T>() + head * tensor.stride[1], tensor.stride[0]};
-}
 
 /// E or F of one head, [k, n].
 template <class T>
@@ -146,12 +108,6 @@ Matrix<T> unmasked(const Tensor& rows, std::int64_t head, std::int64_t begin, st
     kept[i] != 0 ? std::copy_n(all.row(i), dim, row) : std::fill_n(row, dim, T{0});
   }
   return {copy, dim};
-}
-
-/// 1 / sqrt(dim), what products of queries and projected keys are multiplied by.
-template <class T>
-T scale_of(std::int64_t dim) {
-  return static_cast<T>(1 / std::sqrt(static_cast<double>(dim)));
 }
 
 }  // namespace longscan::linformer

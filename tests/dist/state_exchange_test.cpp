@@ -47,7 +47,7 @@ TEST_P(ExchangeTest, the_carry_has_the_same_bits_on_every_rank) {
     Device device = Device::cpu(1);
     StateExchange exchange(group, device);
     const SegmentBorders borders(
-        std::vector<ShardBorders>(static_cast<std::size_t>(group.size()), {.empty = false}), true,
+        std::vector<ShardBorders>(static_cast<std::size_t>(group.size()), {.tokens = 1}), true,
         true);
     for (const Direction direction : {Direction::forward, Direction::backward}) {
       std::vector<float> sum(kCount, 1.0F / static_cast<float>(3 + group.rank()));
@@ -97,7 +97,7 @@ TEST(StateExchange, sends_nothing_where_no_document_crosses_a_cut) {
         group.rank() == 2 ? borders_of_shard(0, {}) : borders_of_shard(20, starts);
     const std::vector<SegmentBorders> line = gather_borders(group, {{mine, mine}});
     const Traffic before = group.traffic();
-    EXPECT_EQ(before.bytes, 2);
+    EXPECT_EQ(before.bytes, 2 * 8);  // the borders: a number a segment
     Device device = Device::cpu(1);
     StateExchange exchange(group, device);
     std::vector<double> state(kCount, 5);
@@ -114,7 +114,7 @@ TEST(StateExchange, sends_nothing_where_no_document_crosses_a_cut) {
 }
 
 TEST(StateExchange, asks_for_the_sum_it_must_send) {
-  const SegmentBorders borders({{.empty = false}}, false, true);
+  const SegmentBorders borders({{.tokens = 1}}, false, true);
   const auto without_sum = [&](Communicator& group) {
     Device device = Device::cpu(1);
     StateExchange(group, device).start(Direction::forward, borders, {});
@@ -127,8 +127,8 @@ TEST(StateExchange, asks_for_the_sum_it_must_send) {
 
 TEST(SegmentBorders, follow_the_drawing_in_the_header) {
   // . . . .   . . | .   . . . .   . | . .
-  const ShardBorders whole = {.empty = false};
-  const ShardBorders cut = {.empty = false, .has_start = true};
+  const ShardBorders whole = {.tokens = 1};
+  const ShardBorders cut = {.tokens = 1, .has_start = true};
   const SegmentBorders borders({whole, cut, whole, cut}, true, true);
   const auto range = [&](int rank, Direction direction) {
     const StateRange needed = borders.needed_by(rank, direction);

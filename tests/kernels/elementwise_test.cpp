@@ -41,6 +41,23 @@ TEST_P(Elementwise, FillWritesEveryElement) {
   }
 }
 
+TEST_P(Elementwise, CopyLeavesWhatLiesInGaps) {
+  const OwnedTensor in = OwnedTensor::random(dtype, {43, 2, 7}, 1);
+  OwnedTensor out(dtype, {43, 3 * 7});
+  device.run(Copy{.out = out.view().columns(7, 21).split_heads(2), .in = in});
+  for (std::int64_t i = 0; i < out.size(); ++i) {
+    const std::int64_t row = i / 21;
+    const std::int64_t column = i % 21;
+    ASSERT_EQ(out.get(i), column < 7 ? 0 : in.get(row * 14 + column - 7));
+  }
+  const OwnedTensor places(DType::i64, {3}, {5, 6, 7});
+  OwnedTensor other(DType::i64, {3});
+  device.run(Copy{.out = other, .in = places});
+  EXPECT_EQ(other.values(), places.values());
+  expect_error(ErrorKind::internal, "Copy.in", [&] { device.run(Copy{.out = out, .in = in}); });
+  expect_error(ErrorKind::internal, "Copy.in", [&] { device.run(Copy{.out = out, .in = places}); });
+}
+
 TEST_P(Elementwise, AddSumsRowsThatHaveGaps) {
   for (const std::int64_t rows : kOddSizes) {
     for (const std::int64_t columns : kOddSizes) {

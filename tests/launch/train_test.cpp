@@ -156,9 +156,10 @@ TEST_F(TrainTest, a_dry_run_tells_the_costs_of_every_kind_of_attention) {
   EXPECT_THAT(handed(masked + "linformer --set model.attention.projected_length=5"),
               HasSubstr(": 5,120 of states, "));  // 5 * 16
   EXPECT_THAT(handed(masked + "identity"), HasSubstr(": 0 of states, "));
-  // One layer of each; 150 tokens of width 16, six times.
+  // One layer of each. Keys and values of 150 tokens of width 16 and where their documents begin,
+  // forward and again backward.
   EXPECT_THAT(handed(dry + "--set 'model.layer_override=layers: 1 attention { kind: softmax }'"),
-              HasSubstr(": 1,152 of states, 57,600 of keys and values, "));
+              HasSubstr(": 1,152 of states, 40,800 of keys and values, "));
 
   const auto activations = [&](const std::string& layers) {
     const std::string told =

@@ -3,17 +3,17 @@
 
 #include <gtest/gtest.h>
 
-#include <cmath>
-
-#include "dist/thread_communicator.h"
 #include "tests/support/lines.h"
+#include "tests/support/model_case.h"
 
 namespace longscan {
 namespace {
 
+using test::expect_central_differences;
 using test::Line;
 using test::OwnedShard;
 using test::random_line;
+using test::with_model;
 
 constexpr std::int32_t kVocabulary = 11;
 
@@ -43,58 +43,13 @@ std::vector<ModelOptions> all_kinds() {
   return kinds;
 }
 
-// Runs `body` as the only rank, with parameters larger than at the beginning of a training.
-template <class Body>
-void with_model(const ModelOptions& options, const Body& body) {
-  run_ranks(1, [&](Communicator& group) {
-    Device device = Device::cpu(1);
-    Parameters parameters(options, device);
-    parameters.initialize(11);
-    auto* values = parameters.flat().as<double>();
-    for (std::int64_t i = 0; i < parameters.decayed(); ++i) values[i] *= 10;
-    // Biases and norms away from zero and one, so that their gradients are tested where they act.
-    for (std::int64_t i = parameters.decayed(); i < parameters.flat().size(); ++i) {
-      values[i] += 0.1 * std::sin(static_cast<double>(i));
-    }
-    Transformer transformer(options, device, group);
-    body(device, parameters, transformer);
-  });
-}
-
 TEST(Transformer, GradientIsTheCentralDifference) {
   const Line line = random_line(37, kVocabulary, {9, 10, 25});
   const OwnedShard shard(line, 0, line.size());
   const std::span<const Shard> segments{&shard.shard, 1};
-  for (ModelOptions options : all_kinds()) {
+  for (const ModelOptions& options : all_kinds()) {
     for (const double dropout : {0.0, 0.3}) {
-      with_model(options, [&](Device& device, Parameters& parameters, Transformer& transformer) {
-        const DropoutPlan plan{.rate = dropout, .seed = 2, .line = 4};
-        Parameters gradient(options, device);
-        Parameters unused(options, device);
-        transformer.train(parameters.weights(), gradient.weights(), segments, plan);
-        const auto loss = [&] {
-          return transformer.train(parameters.weights(), unused.weights(), segments, plan).loss;
-        };
-        for (const Parameter& parameter : parameters.list()) {
-          auto* values = parameter.tensor.as<double>();
-          const std::int64_t offset = values - parameters.flat().as<double>();
-          // Every element would take minutes; a stride that is prime to all shapes meets all rows
-          // and columns.
-          for (std::int64_t i = 0; i < parameter.tensor.size(); i += 23) {
-            const double step = 1e-5;
-            const double before = values[i];
-            values[i] = before + step;
-            const double above = loss();
-            values[i] = before - step;
-            const double below = loss();
-            values[i] = before;
-            const double expected = (above - below) / (2 * step);
-            EXPECT_NEAR(gradient.flat().as<double>()[offset + i], expected,
-                        1e-6 * std::max(1.0, std::abs(expected)))
-                << parameter.name << "[" << i << "]";
-          }
-        }
-      });
+      expect_central_differences(options, segments, dropout);
     }
   }
 }

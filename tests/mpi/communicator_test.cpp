@@ -5,6 +5,7 @@
 #include "dist/mpi_check.h"
 #include "dist/mpi_communicator.h"
 #include "kernels/error.h"
+#include "tests/support/block_exchange_case.h"
 #include "tests/support/exchange_case.h"
 #include "tests/support/mpi_main.h"
 
@@ -47,6 +48,13 @@ TEST(MpiCommunicator, carries_the_state_exchange) {
       expect_exchange_is_exact<double>(world, seed, 3, direction, 1e-12 * kCount);
     }
   }
+}
+
+TEST(MpiCommunicator, carries_the_exchange_of_shards) {
+  MpiCommunicator world(MPI_COMM_WORLD);
+  Device device = Device::cpu(1);
+  BlockExchange exchange(world, device);
+  for (unsigned seed = 0; seed < 100; ++seed) expect_blocks_meet(world, exchange, seed);
 }
 
 TEST(MpiCommunicator, ranks_that_differ_are_named_on_every_rank) {

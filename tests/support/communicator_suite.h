@@ -142,6 +142,43 @@ TEST_P(CommunicatorTest, broadcasts_from_every_rank) {
   });
 }
 
+/// values_of a rank of the group: what that rank sends.
+inline std::vector<std::int64_t> values_of_rank(const Communicator& group, int rank,
+                                                std::int64_t count) {
+  std::vector<std::int64_t> values(static_cast<std::size_t>(count));
+  for (std::int64_t i = 0; i < count; ++i) {
+    values[static_cast<std::size_t>(i)] = i * group.size() + rank;
+  }
+  return values;
+}
+
+TEST_P(CommunicatorTest, shifts_to_the_neighbour_on_either_side_and_not_beyond_the_ends) {
+  on_ranks([](Communicator& group) {
+    const int rank = group.rank();
+    // Every rank sends another number of values; rank 1 none.
+    const auto count_of = [](int sender) { return std::int64_t{sender == 1 ? 0 : 33 + sender}; };
+    const auto mine = values_of<std::int64_t>(group, count_of(rank));
+    const std::int64_t bytes = count_of(rank) * 8;
+    std::vector<std::int64_t> before(100, -1);
+    std::vector<std::int64_t> behind(100, -1);
+    // Both at once, and another collective between them.
+    auto up = group.start_shift(mine.data(), bytes, before.data(), count_of(rank - 1) * 8, false);
+    auto down = group.start_shift(mine.data(), bytes, behind.data(), count_of(rank + 1) * 8, true);
+    group.barrier();
+    down->wait();
+    up->wait();
+    const auto expect_values = [&](std::vector<std::int64_t> actual, int sender) {
+      const bool there = sender >= 0 && sender < group.size();
+      std::vector<std::int64_t> expected =
+          values_of_rank(group, sender, there ? count_of(sender) : 0);
+      expected.resize(actual.size(), -1);
+      EXPECT_EQ(actual, expected) << "from " << sender;
+    };
+    expect_values(before, rank - 1);
+    expect_values(behind, rank + 1);
+  });
+}
+
 TEST_P(CommunicatorTest, splits_into_groups_that_work_on_their_own) {
   on_ranks([](Communicator& group) {
     const int color = group.rank() % 2;
@@ -181,6 +218,10 @@ TEST_P(CommunicatorTest, counts_what_a_rank_hands_over) {
     EXPECT_EQ(group.traffic().bytes, 1000 + (group.rank() == 0 ? 16 : 0));
     group.barrier();
     EXPECT_EQ(group.traffic().calls, 4);
+    const std::int64_t before = group.traffic().bytes;
+    group.start_shift(mine.data(), 24, all.data(), 24, false)->wait();
+    EXPECT_EQ(group.traffic().bytes, before + (group.rank() + 1 < group.size() ? 24 : 0));
+    EXPECT_EQ(group.traffic().calls, 5);
     EXPECT_GT(group.traffic().seconds, 0);
   });
 }
