@@ -89,6 +89,7 @@ void write_similarity(const std::filesystem::path& path, const SimilarityContent
     hdf5::write_text(output.id(), "letters", contents.letters);
     write_square(output, "similarity", contents.similarity, size);
     write_square(output, "symmetrized", contents.symmetrized, size);
+    write_square(output, "likeness", contents.likeness, size);
     write_square(output, "blosum62", contents.blosum62, size);
     hdf5::flush(output.file());
   });

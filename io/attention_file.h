@@ -14,6 +14,7 @@
 //   /letters                the letters of rows and columns
 //   /similarity             [letters, letters] f64, NaN for pairs that do not occur
 //   /symmetrized            the same, each pair both ways
+//   /likeness               [letters, letters] f64, how much alike letters attend; NaN where unknown
 //   /blosum62               [letters, letters] f64
 // clang-format on
 #pragma once
@@ -67,6 +68,7 @@ struct SimilarityContents {
   // Each [letters, letters].
   std::span<const double> similarity;
   std::span<const double> symmetrized;
+  std::span<const double> likeness;
   std::span<const double> blosum62;
 };
 

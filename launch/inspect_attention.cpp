@@ -153,8 +153,8 @@ void InspectAttention::run(Session& session) const {
     HeatMap map{
         .title = fmt::format("{}: {} at step {}", about.identifier, about.checkpoint, about.step),
         .size = tokens,
-        .rows = "query",
-        .columns = "key",
+        .rows = "query (^ begin, $ end)",
+        .columns = "key (^ begin, $ end)",
         .labels = axis_labels(source, about.tokens),
         .panels_across = std::ssize(source.heads())};
     const std::int64_t side = panel_side(map.panels_across, std::ssize(source.layers()));

@@ -18,6 +18,7 @@ namespace {
 
 constexpr auto kKinds = static_cast<std::int64_t>(kAminoAcids.size());
 constexpr std::size_t kMostSimilar = 10;  // pairs that are told
+constexpr double kLeastReach = 1e-3;      // of a scale around its middle
 
 void require_proteins(const OpenedCheckpoint& checkpoint) {
   if (checkpoint.vocabulary.name() == "protein") return;
@@ -69,46 +70,80 @@ std::vector<std::string> read_records(Session& session, const AttentionSource& s
 }
 
 /// Over the records of all ranks, which share them out.
-std::vector<double> measure(const Session& session, AttentionSource& source,
-                            std::span<const std::string> records) {
-  TokenSimilarity similarity(kKinds);
+TokenSimilarity measure(const Session& session, AttentionSource& source,
+                        std::span<const std::string> records) {
+  const auto heads = std::ssize(source.heads());
+  TokenSimilarity similarity(kKinds, std::ssize(source.layers()) * heads);
   for (std::size_t i = 0; i < records.size(); ++i) {
     if (static_cast<int>(i % static_cast<std::size_t>(session.ranks())) != session.rank()) continue;
     const std::vector<std::int32_t> tokens = source.tokens_of(records[i]);
+    std::int64_t first = 0;
     source.show(tokens, [&](std::int64_t, const Tensor& matrices) {
-      similarity.add(matrices, tokens, source.model().causal);
+      similarity.add(first, matrices, tokens, source.model().causal);
+      first += heads;
     });
   }
   sum_totals(session.world(), similarity.sums());
-  return similarity.values();
+  return similarity;
 }
 
-void say_most_similar(Session& session, std::span<const double> symmetrized) {
-  struct Pair {
-    double value;
-    std::int64_t a;
-    std::int64_t b;
-  };
+struct Pair {
+  double value;
+  std::int64_t a;
+  std::int64_t b;
+
+  std::string text() const {
+    const char first = kAminoAcids[static_cast<std::size_t>(a)];
+    const char second = kAminoAcids[static_cast<std::size_t>(b)];
+    return fmt::format("{} {}{:>10.4f}{:>10}", first, second, value, blosum62(first, second));
+  }
+};
+
+/// Of different amino acids, from the highest value on.
+std::vector<Pair> highest_pairs(std::span<const double> matrix) {
   std::vector<Pair> pairs;
   for (std::int64_t a = 0; a < kKinds; ++a) {
     for (std::int64_t b = a + 1; b < kKinds; ++b) {
-      const double value = symmetrized[static_cast<std::size_t>(a * kKinds + b)];
+      const double value = matrix[static_cast<std::size_t>(a * kKinds + b)];
       if (!std::isnan(value)) pairs.push_back({value, a, b});
     }
   }
   std::stable_sort(pairs.begin(), pairs.end(),
                    [](const Pair& x, const Pair& y) { return x.value > y.value; });
-  session.say("\n{:<16}{:>12}{:>12}", "most similar", "attention", "BLOSUM62");
-  for (std::size_t i = 0; i < std::min(kMostSimilar, pairs.size()); ++i) {
-    const char a = kAminoAcids[static_cast<std::size_t>(pairs[i].a)];
-    const char b = kAminoAcids[static_cast<std::size_t>(pairs[i].b)];
-    session.say("{:<16}{:>12.4f}{:>12}", fmt::format("{} {}", a, b), pairs[i].value,
-                blosum62(a, b));
-  }
+  return pairs;
 }
 
+std::string correlation_text(double correlation) {
+  return std::isnan(correlation) ? "none" : fmt::format("{:.4f}", correlation);
+}
+
+void say(Session& session, const SimilarityContents& contents) {
+  const std::vector<Pair> attention = highest_pairs(contents.symmetrized);
+  const std::vector<Pair> likeness = highest_pairs(contents.likeness);
+  session.say("\n{:<13}{:>10}    {:<13}{:>10}", "attention", "BLOSUM62", "likeness", "BLOSUM62");
+  for (std::size_t i = 0; i < std::min(kMostSimilar, attention.size()); ++i) {
+    const std::string right = i < likeness.size() ? "    " + likeness[i].text() : "";
+    session.say("{}{}", attention[i].text(), right);
+  }
+  const Correlations by_attention = correlate(contents.symmetrized, contents.blosum62, kKinds);
+  const Correlations by_likeness = correlate(contents.likeness, contents.blosum62, kKinds);
+  session.say("\n{:<28}{:>12}{:>12}", "correlation with BLOSUM62", "attention", "likeness");
+  session.say("{:<28}{:>12}{:>12}", "Pearson", correlation_text(by_attention.pearson),
+              correlation_text(by_likeness.pearson));
+  session.say("{:<28}{:>12}{:>12}", "Spearman", correlation_text(by_attention.spearman),
+              correlation_text(by_likeness.spearman));
+  session.say("{:<28}{:>12}{:>12}", "pairs", by_attention.pairs, by_likeness.pairs);
+}
+
+/// The middle has no colour; off the diagonal nothing is beyond the ends, but what is further away
+/// than `most`.
 HeatMapPanel panel_of(const std::string& title, std::span<const double> values, double middle,
-                      double reach) {
+                      double most = HUGE_VAL) {
+  double reach = 0;
+  for (const Pair& pair : highest_pairs(values)) {
+    reach = std::max(reach, std::abs(pair.value - middle));
+  }
+  reach = std::clamp(reach, kLeastReach, most);
   const std::vector<float> cells(values.begin(), values.end());
   return {.title = title,
           .cells = cells_of(cells, kKinds, kKinds),
@@ -117,29 +152,26 @@ HeatMapPanel panel_of(const std::string& title, std::span<const double> values, 
           .palette = Palette::two_sided};
 }
 
-/// How far numbers off the diagonal are from the middle.
-double reach_of(std::span<const double> values, double middle) {
-  double reach = 0;
-  for (std::int64_t a = 0; a < kKinds; ++a) {
-    for (std::int64_t b = 0; b < kKinds; ++b) {
-      const double distance = std::abs(values[static_cast<std::size_t>(a * kKinds + b)] - middle);
-      if (a != b && distance > reach) reach = distance;
-    }
-  }
-  return reach > 0 ? reach : 1;
+double mean_of(const std::vector<Pair>& pairs) {
+  double sum = 0;
+  for (const Pair& pair : pairs) sum += pair.value;
+  return pairs.empty() ? 0 : sum / static_cast<double>(pairs.size());
 }
 
 HeatMap map_of(const SimilarityContents& contents) {
   HeatMap map{.title = fmt::format("{} at step {}, {} records", contents.checkpoint, contents.step,
                                    contents.records),
               .size = kKinds,
-              .rows = "amino acid that attends",
-              .columns = "amino acid attended to",
-              .panels_across = 2};
+              .rows = "amino acid",
+              .columns = "amino acid",
+              .panels_across = 3};
   for (const char letter : kAminoAcids) map.labels.emplace_back(1, letter);
-  map.panels = {panel_of("attention, 1: no preference", contents.similarity, 1,
-                         std::min(reach_of(contents.similarity, 1), 1.0)),
-                panel_of("BLOSUM62", contents.blosum62, 0, reach_of(contents.blosum62, 0))};
+  const double mean = mean_of(highest_pairs(contents.likeness));
+  map.panels = {
+      panel_of("attention of rows to columns, 1: no preference", contents.similarity, 1, 1),
+      panel_of("likeness of what they attend to", contents.likeness, mean,
+               std::max(1 - mean, kLeastReach)),
+      panel_of("BLOSUM62", contents.blosum62, 0)};
   return map;
 }
 
@@ -154,8 +186,10 @@ void InspectSimilarity::declare(CLI::App& app) {
       "The similarity of amino acids a and b is the attention of all a to other tokens that are b, "
       "divided by what it would be if every token spread its attention evenly over all that it "
       "sees: 1 is no preference. It is summed over records, places, layers and heads; B J O U X Z "
-      "are in no pair. The correlations are over the pairs of different amino acids, of which both "
-      "orders are averaged.");
+      "are in no pair. The likeness of a and b is the correlation of these numbers of a and of b, "
+      "over layers, heads and the amino acids attended to. Both are compared with BLOSUM62 over "
+      "the "
+      "pairs of different amino acids, both orders of a pair averaged.");
 }
 
 void InspectSimilarity::run(Session& session) const {
@@ -163,9 +197,11 @@ void InspectSimilarity::run(Session& session) const {
   require_proteins(source.checkpoint());
   on_leader(session, [&] { choice_.require_output(); });
   const std::vector<std::string> records = read_records(session, source, choice_, records_);
-  const std::vector<double> similarity = measure(session, source, records);
+  const TokenSimilarity measured = measure(session, source, records);
   on_leader(session, [&] {
+    const std::vector<double> similarity = measured.values();
     const std::vector<double> both = symmetrized(similarity, kKinds);
+    const std::vector<double> likeness = measured.likeness();
     const std::vector<double> evolution = blosum62_matrix();
     const SimilarityContents contents{.checkpoint = source.checkpoint().path.string(),
                                       .step = source.checkpoint().header.step,
@@ -173,13 +209,9 @@ void InspectSimilarity::run(Session& session) const {
                                       .letters = std::string(kAminoAcids),
                                       .similarity = similarity,
                                       .symmetrized = both,
+                                      .likeness = likeness,
                                       .blosum62 = evolution};
-    const Correlations correlations = correlate(both, evolution, kKinds);
-    say_most_similar(session, both);
-    session.say("\ncorrelation with BLOSUM62 over {} pairs of different amino acids",
-                correlations.pairs);
-    session.say("{:<16}{:>12.4f}", "Pearson", correlations.pearson);
-    session.say("{:<16}{:>12.4f}", "Spearman", correlations.spearman);
+    say(session, contents);
     write_similarity(choice_.numbers(), contents);
     session.say("\nwrote {}: {}", choice_.numbers(), counted(contents.records, "record"));
     draw_heat_map(map_of(contents), choice_.picture());

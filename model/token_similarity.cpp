@@ -46,37 +46,65 @@ std::vector<double> ranks_of(std::span<const double> values) {
 
 }  // namespace
 
-TokenSimilarity::TokenSimilarity(std::int64_t kinds)
-    : kinds_(kinds), sums_(static_cast<std::size_t>(2 * kinds * kinds)) {}
+TokenSimilarity::TokenSimilarity(std::int64_t kinds, std::int64_t heads)
+    : kinds_(kinds), heads_(heads), sums_(static_cast<std::size_t>(heads * 2 * kinds * kinds)) {}
 
-void TokenSimilarity::add(const Tensor& matrices, std::span<const std::int32_t> kinds,
-                          bool causal) {
+void TokenSimilarity::add(std::int64_t first, const Tensor& matrices,
+                          std::span<const std::int32_t> kinds, bool causal) {
   const auto tokens = std::ssize(kinds);
   require(matrices.rank == 3 && matrices.shape[1] == tokens && matrices.shape[2] == tokens,
-          "TokenSimilarity.matrices", "[any, tokens, tokens]");
+          "TokenSimilarity.matrices", "[some, tokens, tokens]");
+  require(first >= 0 && first + matrices.shape[0] <= heads_, "TokenSimilarity.first",
+          "leaves room for the matrices' heads");
   require_float("TokenSimilarity.matrices", matrices);
   require_dense("TokenSimilarity.matrices", matrices);
   const auto counts = [&](std::int32_t kind) { return kind >= 0 && kind < kinds_; };
   for (std::int64_t row = 0; row < matrices.shape[0] * tokens; ++row) {
     const std::int64_t query = row % tokens;
     if (!counts(kinds[query])) continue;
+    double* weights = &sums_[static_cast<std::size_t>(
+        ((first + row / tokens) * 2 * kinds_ + kinds[query]) * kinds_)];
+    double* even = weights + kinds_ * kinds_;
     const std::int64_t seen = causal ? query + 1 : tokens;
     for (std::int64_t key = 0; key < seen; ++key) {
       if (key == query || !counts(kinds[key])) continue;
-      const auto pair = static_cast<std::size_t>(kinds[query] * kinds_ + kinds[key]);
-      sums_[pair] += number_at(matrices, row * tokens + key);
-      sums_[sums_.size() / 2 + pair] += 1.0 / static_cast<double>(seen);
+      weights[kinds[key]] += number_at(matrices, row * tokens + key);
+      even[kinds[key]] += 1.0 / static_cast<double>(seen);
     }
   }
 }
 
 std::vector<double> TokenSimilarity::values() const {
-  const std::size_t pairs = sums_.size() / 2;
+  TokenSimilarity whole(kinds_, 1);
+  for (std::size_t i = 0; i < sums_.size(); ++i) whole.sums_[i % whole.sums_.size()] += sums_[i];
   std::vector<double> values;
-  for (std::size_t pair = 0; pair < pairs; ++pair) {
-    values.push_back(sums_[pairs + pair] > 0 ? sums_[pair] / sums_[pairs + pair] : std::nan(""));
+  for (std::int64_t pair = 0; pair < kinds_ * kinds_; ++pair) {
+    values.push_back(whole.value(0, pair / kinds_, pair % kinds_));
   }
   return values;
+}
+
+std::vector<double> TokenSimilarity::likeness() const {
+  std::vector<double> likeness;
+  for (std::int64_t pair = 0; pair < kinds_ * kinds_; ++pair) {
+    std::vector<double> of_a;
+    std::vector<double> of_b;
+    for (std::int64_t place = 0; place < heads_ * kinds_; ++place) {
+      const double a = value(place / kinds_, pair / kinds_, place % kinds_);
+      const double b = value(place / kinds_, pair % kinds_, place % kinds_);
+      if (std::isnan(a) || std::isnan(b)) continue;
+      of_a.push_back(a);
+      of_b.push_back(b);
+    }
+    likeness.push_back(pearson(of_a, of_b));
+  }
+  return likeness;
+}
+
+double TokenSimilarity::value(std::int64_t head, std::int64_t a, std::int64_t b) const {
+  const auto place = static_cast<std::size_t>((head * 2 * kinds_ + a) * kinds_ + b);
+  const double even = sums_[place + static_cast<std::size_t>(kinds_ * kinds_)];
+  return even > 0 ? sums_[place] / even : std::nan("");
 }
 
 std::vector<double> symmetrized(std::span<const double> values, std::int64_t kinds) {

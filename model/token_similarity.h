@@ -10,28 +10,40 @@
 
 namespace longscan {
 
-/// Sums over attention matrices. The similarity of kinds a and b is the sum of the weights with
-/// which tokens of kind a attend to others of kind b, divided by what that sum would be if each
-/// token spread its attention evenly over all that it sees: 1 is no preference, whatever the
-/// lengths, the frequencies of kinds and how far tokens see. A token's weight on itself is left
-/// out: it says nothing about pairs.
+/// Sums over the attention matrices of any number of heads. The similarity of kinds a and b is the
+/// sum of the weights with which tokens of kind a attend to others of kind b, divided by what that
+/// sum would be if each token spread its attention evenly over all that it sees: 1 is no
+/// preference, whatever the lengths, the frequencies of kinds and how far tokens see. A token's
+/// weight on itself is left out: it says nothing about pairs.
 class TokenSimilarity {
  public:
-  explicit TokenSimilarity(std::int64_t kinds);
+  TokenSimilarity(std::int64_t kinds, std::int64_t heads);
 
-  /// matrices: [any, tokens, tokens] f32 or f64, of one document. kinds: of its tokens; those
-  /// outside of [0, kinds) are seen, and are in no pair.
-  void add(const Tensor& matrices, std::span<const std::int32_t> kinds, bool causal);
+  /// matrices: [some, tokens, tokens] f32 or f64, of one document and the heads from `first` on, of
+  /// whatever layers. kinds: of its tokens; those outside of [0, kinds) are seen, and are in no
+  /// pair.
+  void add(std::int64_t first, const Tensor& matrices, std::span<const std::int32_t> kinds,
+           bool causal);
 
   /// Everything added so far, to be summed over ranks in place.
   std::span<double> sums() { return sums_; }
 
-  /// [kinds, kinds], row a, column b; NaN for pairs that no token and no token it sees are of.
+  /// [kinds, kinds], row a, column b, over all heads; NaN for pairs that no token and no token it
+  /// sees are of.
   std::vector<double> values() const;
+  /// [kinds, kinds]: how much alike kinds a and b attend, as Pearson's correlation of what they are
+  /// similar to, over heads and kinds attended to (Vig et al. 2020, "BERTology meets biology",
+  /// compare kinds that are attended to over heads). NaN where one of them is not known.
+  std::vector<double> likeness() const;
 
  private:
+  /// The similarity of a pair in a head.
+  double value(std::int64_t head, std::int64_t a, std::int64_t b) const;
+
   std::int64_t kinds_;
-  std::vector<double> sums_;  // [2, kinds, kinds]: weights, then those of even attention
+  std::int64_t heads_;
+  // [heads, 2, kinds, kinds]: weights, then those of even attention.
+  std::vector<double> sums_;
 };
 
 /// The mean of values[a, b] and values[b, a], or the one that is not NaN.

@@ -261,8 +261,8 @@ TEST_F(InspectTest, similarity_is_the_attention_of_all_records_by_pair_of_amino_
     const std::string similarity =
         "inspect similarity --checkpoint " + run + " --fasta two.fasta --records 2 --out " + run;
     const std::string told = succeed(similarity + "1");
-    EXPECT_THAT(told, AllOf(HasSubstr("most similar"), HasSubstr("Pearson"), HasSubstr("Spearman"),
-                            HasSubstr("wrote " + run + "1.h5: 2 records")));
+    EXPECT_THAT(told, AllOf(HasSubstr("correlation with BLOSUM62"), HasSubstr("Pearson"),
+                            HasSubstr("Spearman"), HasSubstr("wrote " + run + "1.h5: 2 records")));
     EXPECT_EQ(succeed(3, similarity + "3").substr(0, 100), told.substr(0, 100));
     for (const std::string ranks : {"1", "3"}) {
       const std::filesystem::path path = folder_ / (run + ranks + ".h5");
@@ -280,12 +280,23 @@ TEST_F(InspectTest, similarity_is_the_attention_of_all_records_by_pair_of_amino_
           EXPECT_NEAR(both.values[pair], (defined.at(pair) + defined.at(mirrored)) / 2, 1e-5);
         }
       }
+      const Numbers likeness = numbers_in(path, "likeness");
+      EXPECT_NEAR(likeness.values[0], 1, 1e-9);  // of A and A
+      for (std::size_t pair = 0; pair < 400; ++pair) {
+        EXPECT_FALSE(std::abs(likeness.values[pair]) > 1 + 1e-9) << pair;
+      }
       EXPECT_EQ(numbers_in(path, "blosum62").values, blosum62_matrix());
       const hdf5::File file = hdf5::open_file(path.string());
       EXPECT_EQ(hdf5::read_text(file.id(), "letters"), kAminoAcids);
       EXPECT_EQ(hdf5::read_integer_attribute(file.id(), "records"), 2);
     }
   }
+}
+
+TEST_F(InspectTest, what_does_not_attend_has_no_correlation) {
+  train("run", "--set model.attention.kind=identity --max-steps 2");
+  EXPECT_THAT(succeed(2, "inspect similarity --checkpoint run --fasta two.fasta --out s"),
+              AllOf(HasSubstr("  none"), Not(HasSubstr("nan")), HasSubstr("wrote s.png")));
 }
 
 TEST_F(InspectTest, similarity_leaves_out_what_is_too_long_and_says_so) {
