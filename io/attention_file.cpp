@@ -87,12 +87,12 @@ void write_similarity(const std::filesystem::path& path, const SimilarityContent
     write_origin(output.id(), "longscan similarity", contents.checkpoint, contents.step);
     hdf5::write_attribute(output.id(), "records", contents.records);
     hdf5::write_text(output.id(), "letters", contents.letters);
-    write_square(output, "similarity", contents.similarity, size);
-    write_square(output, "symmetrized", contents.symmetrized, size);
-    write_square(output, "likeness", contents.likeness, size);
-    write_square(output, "blosum62", contents.blosum62, size);
-    hdf5::flush(output.file());
   });
+  write_square(output, "similarity", contents.similarity, size);
+  write_square(output, "symmetrized", contents.symmetrized, size);
+  write_square(output, "likeness", contents.likeness, size);
+  write_square(output, "blosum62", contents.blosum62, size);
+  output.write([&] { hdf5::flush(output.file()); });
   output.publish();
 }
 
