@@ -2,7 +2,7 @@
 #include "model/attention_matrix.h"
 
 #include <algorithm>
-#include <cstring>
+#include <utility>
 
 #include "kernels/elementwise.h"
 
@@ -18,33 +18,24 @@ void set_to_one(const Tensor& tensor, std::int64_t index) {
   }
 }
 
-// Token begin + c has its one in column c, every other token has zeros; alike in all heads.
-void write_one_hot(Pass& pass, const Tensor& value, std::int64_t begin, std::int64_t columns) {
-  const std::int64_t heads = pass.options.heads;
-  const std::int64_t dim = pass.options.head_dim();
+// Tokens [begin, end) have their ones in columns 0, 1, ..., all others have zeros; alike in all
+// heads.
+void write_one_hot(Pass& pass, const Tensor& value, std::int64_t begin, std::int64_t end) {
   pass.device.run(Fill{.out = value, .value = 0});
-  for (std::int64_t column = 0; column < columns; ++column) {
-    for (std::int64_t head = 0; head < heads; ++head) {
-      set_to_one(value, ((begin + column) * heads + head) * dim + column);
+  for (std::int64_t token = begin; token < end; ++token) {
+    for (std::int64_t head = 0; head < pass.options.heads; ++head) {
+      set_to_one(value,
+                 token * pass.options.width + head * pass.options.head_dim() + token - begin);
     }
   }
 }
 
-// attended: [tokens, heads, dim], of which `columns` are columns of the matrix from `begin` on.
-void copy_columns(const Tensor& matrix, const Tensor& attended, std::int64_t begin,
-                  std::int64_t columns) {
-  const std::int64_t heads = matrix.shape[0];
-  const std::int64_t tokens = matrix.shape[1];
-  const std::int64_t element = size_of(matrix.dtype);
-  const auto* from = attended.as<std::byte>();
-  auto* to = matrix.as<std::byte>();
-  for (std::int64_t token = 0; token < tokens; ++token) {
-    for (std::int64_t head = 0; head < heads; ++head) {
-      std::memcpy(to + ((head * tokens + token) * tokens + begin) * element,
-                  from + (token * attended.stride[0] + head * attended.stride[1]) * element,
-                  static_cast<std::size_t>(columns * element));
-    }
-  }
+// Columns [begin, end) of every head's matrix, [tokens, heads, columns].
+Tensor columns_of(const Tensor& matrix, std::int64_t begin, std::int64_t end) {
+  Tensor columns = matrix.columns(begin, end);
+  std::swap(columns.shape[0], columns.shape[1]);
+  std::swap(columns.stride[0], columns.stride[1]);
+  return columns;
 }
 
 }  // namespace
@@ -60,10 +51,12 @@ Tensor attention_matrix(Pass& pass, const AttentionWeights& weights, const Atten
                      .normalizer = pass.take(pass.options.heads)};
   const Arena::Mark block = pass.arena.mark();
   for (std::int64_t begin = 0; begin < tokens; begin += dim) {
-    const std::int64_t columns = std::min(dim, tokens - begin);
-    write_one_hot(pass, value, begin, columns);
+    const std::int64_t end = std::min(begin + dim, tokens);
+    write_one_hot(pass, value, begin, end);
     const AttentionHeads one_hot{heads.query, heads.key, value.split_heads(pass.options.heads)};
-    copy_columns(matrix, attend(pass, weights, one_hot, kept, link, [] {}), begin, columns);
+    const Tensor attended = attend(pass, weights, one_hot, kept, link, [] {});
+    pass.device.run(
+        Copy{.out = columns_of(matrix, begin, end), .in = attended.columns(0, end - begin)});
     pass.arena.rewind_to(block);
   }
   pass.arena.rewind_to(mark);
