@@ -1,8 +1,7 @@
 // The writing half of token_store.h.
 #include <algorithm>
 
-#include "io/atomic_file.h"
-#include "io/hdf5.h"
+#include "io/hdf5_output.h"
 #include "io/sha256.h"
 #include "io/token_store.h"
 #include "io/token_store_format.h"
@@ -95,38 +94,15 @@ class SplitWriter {
   std::vector<std::int64_t> histogram_;
 };
 
-/// HDF5 1.10 stumbles at the process's end over a file that it could not create, so the system is
-/// asked for the first block before it.
-hdf5::File create(const std::filesystem::path& path) {
-  std::error_code ignored;
-  std::filesystem::remove(path, ignored);
-  FileDescriptor::create(path).write(std::string(64 * 1024, '\0'));
-  return hdf5::create_file(path.string());
-}
-
 }  // namespace
 
 struct TokenStoreWriter::Contents {
   Contents(const std::filesystem::path& path, const Vocabulary& letters)
-      : vocabulary(letters), destination(path), file(create(destination.temporary())) {
-    for (const Split split : kSplits) splits.emplace_back(file, split, vocabulary);
+      : vocabulary(letters), output(path, "the token store") {
+    for (const Split split : kSplits) splits.emplace_back(output.file(), split, vocabulary);
   }
 
   SplitWriter& of(Split split) { return splits[static_cast<std::size_t>(split)]; }
-
-  /// Runs `work`, which writes; a failure of the disk is told with the store's name.
-  template <class Work>
-  void writing(const Work& work) {
-    try {
-      hdf5::write_or_abandon(file, work);
-    } catch (const Error& error) {
-      if (error.kind() != ErrorKind::io) throw;
-      throw Error(ErrorKind::io, {.what = "the token store cannot be written",
-                                  .why = error.what(),
-                                  .hint = "see whether the disk has room",
-                                  .where = destination.path().string()});
-    }
-  }
 
   /// Everything that is written once; returns the content hash.
   std::string write_rest(const ReadReport& report) {
@@ -135,36 +111,26 @@ struct TokenStoreWriter::Contents {
       split_hashes[static_cast<std::size_t>(split)] = of(split).finish();
     }
     const std::string hash = store_format::content_hash_of(vocabulary, split_hashes);
-    hdf5::write_text(file.id(), "letters", vocabulary.letters());
-    hdf5::write_lines(file.id(), "notices", report.notices);
+    hdf5::write_text(output.id(), "letters", vocabulary.letters());
+    hdf5::write_lines(output.id(), "notices", report.notices);
     for (const auto& [name, count] : store_format::kCounts) {
-      hdf5::write_attribute(file.id(), name, report.*count);
+      hdf5::write_attribute(output.id(), name, report.*count);
     }
-    hdf5::write_attribute(file.id(), "format", store_format::kFormat);
-    hdf5::write_attribute(file.id(), "format_version", store_format::kVersion);
-    hdf5::write_attribute(file.id(), "vocabulary", vocabulary.name());
-    hdf5::write_attribute(file.id(), "content_hash", hash);
-    hdf5::flush(file);
+    hdf5::write_attribute(output.id(), "format", store_format::kFormat);
+    hdf5::write_attribute(output.id(), "format_version", store_format::kVersion);
+    hdf5::write_attribute(output.id(), "vocabulary", vocabulary.name());
+    hdf5::write_attribute(output.id(), "content_hash", hash);
+    hdf5::flush(output.file());
     return hash;
   }
 
   Vocabulary vocabulary;
-  AtomicFile destination;
-  hdf5::File file;
+  Hdf5Output output;
   std::vector<SplitWriter> splits;
 };
 
-TokenStoreWriter::TokenStoreWriter(const std::filesystem::path& path,
-                                   const Vocabulary& vocabulary) {
-  try {
-    contents_ = std::make_unique<Contents>(path, vocabulary);
-  } catch (const Error& error) {
-    throw Error(ErrorKind::io, {.what = "the token store cannot be made",
-                                .why = error.what(),
-                                .hint = "check the path and who may write there",
-                                .where = path.string()});
-  }
-}
+TokenStoreWriter::TokenStoreWriter(const std::filesystem::path& path, const Vocabulary& vocabulary)
+    : contents_(std::make_unique<Contents>(path, vocabulary)) {}
 
 TokenStoreWriter::~TokenStoreWriter() = default;
 
@@ -177,7 +143,7 @@ std::int64_t TokenStoreWriter::records(Split split) const {
 
 void TokenStoreWriter::append(Split split, std::string_view letters) {
   SplitWriter& writer = contents_->of(split);
-  contents_->writing([&] {
+  contents_->output.write([&] {
     for (const char letter : letters) {
       const std::int32_t token = contents_->vocabulary.encode(letter);
       if (token < 0) {
@@ -192,7 +158,7 @@ void TokenStoreWriter::append(Split split, std::string_view letters) {
 }
 
 void TokenStoreWriter::end_record(Split split, std::string identifier, std::string title) {
-  contents_->writing([&] {
+  contents_->output.write([&] {
     contents_->of(split).end_record(contents_->vocabulary.end(), std::move(identifier),
                                     std::move(title));
   });
@@ -200,10 +166,9 @@ void TokenStoreWriter::end_record(Split split, std::string identifier, std::stri
 
 std::string TokenStoreWriter::finish(const ReadReport& report) {
   std::string hash;
-  contents_->writing([&] { hash = contents_->write_rest(report); });
+  contents_->output.write([&] { hash = contents_->write_rest(report); });
   contents_->splits.clear();
-  contents_->file.close();
-  contents_->destination.publish();
+  contents_->output.publish();
   return hash;
 }
 

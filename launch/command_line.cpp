@@ -6,6 +6,16 @@
 
 namespace longscan {
 
+namespace {
+
+/// "inspect attention ", as they are typed; empty for the program itself.
+std::string path_of(const CLI::App& app) {
+  if (app.get_parent() == nullptr) return {};
+  return path_of(*app.get_parent()) + app.get_name() + " ";
+}
+
+}  // namespace
+
 template <class Verb>
 void CommandLine::add(Verb& verb, const char* name, const char* help) {
   CLI::App* app = app_.add_subcommand(name, help);
@@ -33,8 +43,7 @@ std::string CommandLine::parse(int argument_count, const char* const* arguments)
     app_.parse(argument_count, arguments);
     return {};
   } catch (const CLI::CallForHelp&) {
-    const std::vector<CLI::App*> verbs = app_.get_subcommands();
-    return verbs.empty() ? app_.help() : verbs.front()->help();
+    return innermost().help();
   } catch (const CLI::CallForVersion& version) {
     return version.what();
   } catch (const CLI::ParseError& error) {
@@ -47,10 +56,10 @@ std::string CommandLine::parse(int argument_count, const char* const* arguments)
                                      .hint = hint_for(words.front()),
                                      .where = "command line"});
     }
-    throw Error(ErrorKind::usage, {.what = error.what(),
-                                   .hint = fmt::format("`longscan {}--help` tells the options",
-                                                       verb().empty() ? "" : verb() + " "),
-                                   .where = "command line"});
+    throw Error(ErrorKind::usage,
+                {.what = error.what(),
+                 .hint = fmt::format("`longscan {}--help` tells the options", path_of(innermost())),
+                 .where = "command line"});
   }
 }
 
@@ -59,16 +68,22 @@ std::string CommandLine::verb() const {
   return verbs.empty() ? std::string() : verbs.front()->get_name();
 }
 
+const CLI::App& CommandLine::innermost() const {
+  const CLI::App* app = &app_;
+  while (!app->get_subcommands().empty()) app = app->get_subcommands().front();
+  return *app;
+}
+
 void CommandLine::run(Session& session) const {
   chosen_(session);
 }
 
 std::string CommandLine::hint_for(const std::string& word) const {
   std::vector<std::string> names;
-  if (const std::vector<CLI::App*> verbs = app_.get_subcommands(); verbs.empty()) {
-    for (const CLI::App* verb : app_.get_subcommands({})) names.push_back(verb->get_name());
-  } else {
-    for (const CLI::Option* option : verbs.front()->get_options()) {
+  const CLI::App& app = innermost();
+  for (const CLI::App* verb : app.get_subcommands({})) names.push_back(verb->get_name());
+  if (&app != &app_) {
+    for (const CLI::Option* option : app.get_options()) {
       for (const std::string& name : option->get_lnames()) names.push_back("--" + name);
     }
   }

@@ -24,6 +24,8 @@ class CommandLine {
  private:
   template <class Verb>
   void add(Verb& verb, const char* name, const char* help);
+  /// The verb that was named, or what follows it, as `attention` follows `inspect`.
+  const CLI::App& innermost() const;
   std::string hint_for(const std::string& word) const;
 
   CLI::App app_;

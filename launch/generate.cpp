@@ -16,13 +16,6 @@ namespace {
 
 constexpr std::size_t kLineLetters = 60;
 
-/// The token that stands before a record's first letter: where windows hold many records, that is
-/// the end of the record before.
-std::int32_t opening(const OpenedCheckpoint& checkpoint) {
-  return checkpoint.configuration.data().isolate_records() ? checkpoint.vocabulary.begin()
-                                                           : checkpoint.vocabulary.end();
-}
-
 /// A text is written from its beginning to its end.
 void require_writer(const OpenedCheckpoint& checkpoint) {
   const auto refuse = [&](const char* what, const char* why) {

@@ -73,10 +73,29 @@ bool is_checkpoint(const fs::path& path) {
 }  // namespace
 
 void Inspect::declare(CLI::App& app) {
-  app.add_option("path", path_, "a token store, a checkpoint or a run's folder")->required();
+  app.add_option("path", path_, "a token store, a checkpoint or a run's folder");
+  CLI::App* attention =
+      app.add_subcommand("attention", "write and draw the attention matrices of a record");
+  attention_.declare(*attention);
+  of_attention_ = attention;
+  CLI::App* similarity =
+      app.add_subcommand("similarity", "write and draw how much amino acids attend to each other");
+  similarity_.declare(*similarity);
+  of_similarity_ = similarity;
+  app.require_subcommand(0, 1);
+  app.parse_complete_callback([this, &app] {
+    const bool looks_into_a_model = !app.get_subcommands().empty();
+    if (path_.empty() && !looks_into_a_model) {
+      throw CLI::RequiredError("path, attention or similarity");
+    }
+    if (!path_.empty() && looks_into_a_model)
+      throw CLI::ExcludesError("path", "attention, similarity");
+  });
 }
 
 void Inspect::run(Session& session) const {
+  if (of_attention_->parsed()) return attention_.run(session);
+  if (of_similarity_->parsed()) return similarity_.run(session);
   on_leader(session, [&] {
     if (fs::is_directory(path_)) {
       inspect_run(session, path_);

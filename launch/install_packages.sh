@@ -10,6 +10,7 @@ packages=(
   libhdf5-dev libprotobuf-dev protobuf-compiler     # io
   zlib1g-dev libssl-dev                             # io
   libcli11-dev libfmt-dev                           # launch, messages
+  gnuplot-nox                                       # pictures of `longscan inspect`
   libgtest-dev libgmock-dev clang-format            # tests
   python3-h5py                                      # the README's reader of checkpoints
   mmseqs2-examples                                  # 20,000 protein sequences of UniProt

@@ -27,6 +27,11 @@ OpenedCheckpoint open_checkpoint(Session& session, const std::string& named) {
           .vocabulary = std::move(vocabulary)};
 }
 
+std::int32_t opening(const OpenedCheckpoint& checkpoint) {
+  return checkpoint.configuration.data().isolate_records() ? checkpoint.vocabulary.begin()
+                                                           : checkpoint.vocabulary.end();
+}
+
 Parameters load_model(const Session& session, const OpenedCheckpoint& checkpoint, Device& device) {
   Parameters parameters(model_options(checkpoint.configuration, checkpoint.vocabulary), device);
   load_parameters(session, checkpoint.path, parameters);

@@ -26,6 +26,10 @@ struct OpenedCheckpoint {
 /// Collective. `named` is a checkpoint or a run's folder.
 OpenedCheckpoint open_checkpoint(Session& session, const std::string& named);
 
+/// The token that stands before a record's first letter: where windows hold many records, that is
+/// the end of the record before.
+std::int32_t opening(const OpenedCheckpoint& checkpoint);
+
 /// Collective. The parameters of the checkpoint's model.
 Parameters load_model(const Session& session, const OpenedCheckpoint& checkpoint, Device& device);
 

@@ -8,6 +8,7 @@
 
 #include "io/configuration.h"
 #include "io/pack.h"
+#include "launch/attention_source.h"
 #include "launch/session.h"
 #include "model/generator.h"
 
@@ -86,7 +87,29 @@ class Generate {
   std::int64_t threads_ = 0;
 };
 
-/// Says what is in a token store, a checkpoint or the folder of a run.
+/// Writes and draws the attention matrices of a record.
+class InspectAttention {
+ public:
+  void declare(CLI::App& app);
+  void run(Session& session) const;
+
+ private:
+  AttentionChoice choice_;
+  std::string record_;
+};
+
+/// Writes and draws how much the amino acids attend to each other, beside BLOSUM62.
+class InspectSimilarity {
+ public:
+  void declare(CLI::App& app);
+  void run(Session& session) const;
+
+ private:
+  AttentionChoice choice_;
+  std::int64_t records_ = 1000;
+};
+
+/// Says what is in a token store, a checkpoint or the folder of a run, or looks into a model.
 class Inspect {
  public:
   void declare(CLI::App& app);
@@ -94,6 +117,10 @@ class Inspect {
 
  private:
   std::string path_;
+  InspectAttention attention_;
+  InspectSimilarity similarity_;
+  const CLI::App* of_attention_ = nullptr;
+  const CLI::App* of_similarity_ = nullptr;
 };
 
 }  // namespace longscan

@@ -151,8 +151,9 @@ Tensor attention_forward(Pass& pass, const AttentionWeights& weights, AttentionK
                          const Tensor& in, const AttentionLink& link, std::int64_t site) {
   kept = begin(pass, weights, in, link);
   project_key_value(pass, weights, kept);
-  attend(pass, weights, heads_of(pass, kept), kept, link,
-         [&] { project_query(pass, weights, kept); });
+  const AttentionHeads heads = heads_of(pass, kept);
+  attend(pass, weights, heads, kept, link, [&] { project_query(pass, weights, kept); });
+  if (pass.observer != nullptr) (*pass.observer)(pass, weights, heads, link);
   return project_out(pass, weights, kept.attended, site);
 }
 

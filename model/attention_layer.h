@@ -21,6 +21,7 @@ struct AttentionKept {
 
 /// What a layer attends with, and how it reaches the other ranks.
 struct AttentionLink {
+  std::int64_t layer = 0;
   const AttentionOptions& attention;
   Tensor projection;     ///< of random features, [features, head_dim]; absent unless favor_*
   StateLink states;      ///< of all kinds but exact softmax

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <span>
 
 #include "kernels/device.h"
@@ -36,6 +37,15 @@ struct DropoutPlan {
 /// The place in the line where each token's document begins, [tokens] i64.
 Tensor documents_of(Arena& arena, const Shard& shard);
 
+struct AttentionHeads;
+struct AttentionLink;
+struct AttentionWeights;
+struct Pass;
+
+/// Is shown what a layer has attended with, right behind its attention.
+using AttentionObserver = std::function<void(Pass&, const AttentionWeights&, const AttentionHeads&,
+                                             const AttentionLink&)>;
+
 /// One visit of a shard: forward, and perhaps backward over the same activations.
 struct Pass {
   Device& device;
@@ -46,6 +56,7 @@ struct Pass {
   Tensor rotary_table;     ///< [tokens, head_dim]; absent unless positions are rotary
   Tensor document;         ///< documents_of the shard; absent unless a layer has exact softmax
   bool generates = false;  ///< tokens will follow that see those of the shard
+  const AttentionObserver* observer = nullptr;
 
   std::int64_t tokens() const { return shard.size(); }
   Tensor take(std::int64_t columns) const { return arena.take(options.dtype, {tokens(), columns}); }

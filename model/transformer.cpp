@@ -68,6 +68,25 @@ LossTotals Transformer::evaluate(const Weights& weights, std::span<const Shard> 
   return take_totals();
 }
 
+void Transformer::attention_matrices(
+    const Weights& weights, const Shard& shard, std::span<const std::int64_t> layers,
+    const std::function<void(std::int64_t layer, const Tensor& matrices)>& see) {
+  require(group_.size() == 1, "Transformer.attention_matrices", "is for a group of one rank");
+  prepare(1);
+  const AttentionObserver observer = [&](Pass& pass, const AttentionWeights& attention,
+                                         const AttentionHeads& heads, const AttentionLink& link) {
+    if (std::find(layers.begin(), layers.end(), link.layer) == layers.end()) return;
+    const Arena::Mark mark = arena_.mark();
+    see(link.layer, attention_matrix(pass, attention, heads, link));
+    arena_.rewind_to(mark);
+  };
+  const SegmentBorders borders({borders_of_shard(shard.size(), shard.document_starts)}, false,
+                               false);
+  Pass pass = begin_pass(shard, {});
+  pass.observer = &observer;
+  visit(pass, weights, 0, borders, true);
+}
+
 Tensor Transformer::prompt(const Weights& weights, const Shard& prompt) {
   require(group_.size() == 1, "Transformer.prompt", "is for a group of one rank");
   require(prompt.size() > 0, "Transformer.prompt", "has at least one token");
@@ -121,7 +140,8 @@ void Transformer::prepare(std::int64_t segments) {
 
 AttentionLink Transformer::link(std::int64_t layer, std::int64_t segment,
                                 const SegmentBorders& borders, bool first_visit) {
-  return {.attention = options_.attention_of(layer),
+  return {.layer = layer,
+          .attention = options_.attention_of(layer),
           .projection = features_.projection(layer),
           .states = {.exchange = exchange_,
                      .borders = borders,

@@ -6,12 +6,14 @@
 // twice. Layers keep their activations from forward to backward, unless the model is reversible.
 #pragma once
 
+#include <functional>
 #include <span>
 #include <variant>
 #include <vector>
 
 #include "dist/block_exchange.h"
 #include "dist/state_exchange.h"
+#include "model/attention_matrix.h"
 #include "model/layer_states.h"
 #include "model/parameters.h"
 #include "model/pass.h"
@@ -50,6 +52,12 @@ class Transformer {
 
   /// The sums of this rank's shards without gradients or dropout. Collective over the group.
   LossTotals evaluate(const Weights& weights, std::span<const Shard> segments);
+
+  /// By a group of one rank: shows the implicit attention matrices of `layers` on a shard, layer
+  /// after layer, as attention_matrix makes them. They live until `see` returns.
+  void attention_matrices(
+      const Weights& weights, const Shard& shard, std::span<const std::int64_t> layers,
+      const std::function<void(std::int64_t layer, const Tensor& matrices)>& see);
 
   /// For generation, by a group of one rank: takes a prompt in, in parallel. Returns the logits
   /// behind its last token, [1, vocabulary]; `states()` then hold the prompt. The tensor lives

@@ -1,0 +1,66 @@
+// As many columns at a time as a head has dimensions, since that is what its kernels are made for.
+#include "model/attention_matrix.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "kernels/elementwise.h"
+
+namespace longscan {
+
+namespace {
+
+void set_to_one(const Tensor& tensor, std::int64_t index) {
+  if (tensor.dtype == DType::f32) {
+    tensor.as<float>()[index] = 1;
+  } else {
+    tensor.as<double>()[index] = 1;
+  }
+}
+
+// Tokens [begin, end) have their ones in columns 0, 1, ..., all others have zeros; alike in all
+// heads.
+void write_one_hot(Pass& pass, const Tensor& value, std::int64_t begin, std::int64_t end) {
+  pass.device.run(Fill{.out = value, .value = 0});
+  for (std::int64_t token = begin; token < end; ++token) {
+    for (std::int64_t head = 0; head < pass.options.heads; ++head) {
+      set_to_one(value,
+                 token * pass.options.width + head * pass.options.head_dim() + token - begin);
+    }
+  }
+}
+
+// Columns [begin, end) of every head's matrix, [tokens, heads, columns].
+Tensor columns_of(const Tensor& matrix, std::int64_t begin, std::int64_t end) {
+  Tensor columns = matrix.columns(begin, end);
+  std::swap(columns.shape[0], columns.shape[1]);
+  std::swap(columns.stride[0], columns.stride[1]);
+  return columns;
+}
+
+}  // namespace
+
+Tensor attention_matrix(Pass& pass, const AttentionWeights& weights, const AttentionHeads& heads,
+                        const AttentionLink& link) {
+  const std::int64_t tokens = pass.tokens();
+  const std::int64_t dim = pass.options.head_dim();
+  const Tensor matrix = pass.arena.take(pass.options.dtype, {pass.options.heads, tokens, tokens});
+  const Arena::Mark mark = pass.arena.mark();
+  const Tensor value = pass.take(pass.options.width);
+  AttentionKept kept{.attended = pass.take(pass.options.width),
+                     .normalizer = pass.take(pass.options.heads)};
+  const Arena::Mark block = pass.arena.mark();
+  for (std::int64_t begin = 0; begin < tokens; begin += dim) {
+    const std::int64_t end = std::min(begin + dim, tokens);
+    write_one_hot(pass, value, begin, end);
+    const AttentionHeads one_hot{heads.query, heads.key, value.split_heads(pass.options.heads)};
+    const Tensor attended = attend(pass, weights, one_hot, kept, link, [] {});
+    pass.device.run(
+        Copy{.out = columns_of(matrix, begin, end), .in = attended.columns(0, end - begin)});
+    pass.arena.rewind_to(block);
+  }
+  pass.arena.rewind_to(mark);
+  return matrix;
+}
+
+}  // namespace longscan
