@@ -32,7 +32,8 @@ fail() {
   exit "$1"
 }
 
-longscan=${LONGSCAN:-build/release/bin/longscan}
+longscan=build/release/bin/longscan
+if [ -n "${LONGSCAN:-}" ]; then longscan=$(realpath -ms -- "$LONGSCAN"); fi
 copy_task=launch/recipes/copy_task.py
 
 # -- What is asked for ---------------------------------------------------------------------------
@@ -87,6 +88,7 @@ while [ $# -gt 0 ]; do
 done
 
 read -r -a kinds <<< "$kinds"
+[ ${#kinds[@]} -gt 0 ] || fail 64 "--kinds needs a kind"
 for kind in "${kinds[@]}"; do
   [[ " $known_kinds " == *" $kind "* ]] ||
     fail 64 "$recipe has no kind '$kind', only: $known_kinds"
@@ -115,10 +117,15 @@ fi
 
 # -- Data, training, evaluation -------------------------------------------------------------------
 
+# Other data of the same name, other steps and another number of ranks are other runs.
 corpus=$(basename "${data:-copy}")
 corpus=${corpus%%.*}
+if [ -n "$data" ]; then corpus+=-$(realpath "$data" | cksum | cut -d ' ' -f 1); fi
 store=$folder/$corpus.h5
-runs=$folder/$corpus/$recipe-$steps
+runs=$folder/$corpus/$recipe-$steps-steps-$ranks-ranks
+if [ -e "$runs/recipe.textproto" ] && ! cmp -s "$config" "$runs/recipe.textproto"; then
+  fail 64 "$config has changed since $runs was trained: remove that folder, or name another --folder"
+fi
 
 export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
 export OMPI_MCA_rmaps_base_oversubscribe=1 OMPI_MCA_btl_vader_single_copy_mechanism=none
@@ -245,6 +252,8 @@ print_table() {
 
 rows=()
 pack
+mkdir -p "$runs"
+cp "$config" "$runs/recipe.textproto"
 if [ "$recipe" = switch ]; then
   tuned=$(((steps + 3) / 4))
   train softmax "$steps" softmax
@@ -258,6 +267,9 @@ if [ "$recipe" = switch ]; then
   row "favor_softmax from scratch" scratch-longer "$((steps + tuned))"
 else
   for kind in "${kinds[@]}"; do train "$kind" "$steps" "$kind"; done
-  for kind in "${kinds[@]}"; do row "$kind" "$kind" "$steps"; done
+  for kind in "${kinds[@]}"; do
+    own_options "$kind"
+    row "$kind${own:+ (rotary positions)}" "$kind" "$steps"
+  done
 fi
 print_table

@@ -75,6 +75,9 @@ TEST_F(ReadmeTest, FormulasGiveTheLossOfACheckpoint) {
         "model.attention.kind=favor_hyperbolic --set model.attention.features=9 "
         "--set model.attention.row_norms=regularized --set model.attention.redraw_interval=0 "
         "--set 'model.layer_override=layers: 1 attention { orthogonal: false }'",
+        "training.segment=0 --set model.attention.kind=softmax --set data.isolate_records=true",
+        "training.objective=masked_token --set model.causal=false --set training.segment=0 "
+        "--set model.attention.kind=softmax --set model.positions=learned",
         "model.reversible=true --set model.layers=3",
         "training.objective=masked_token --set model.causal=false --set training.segment=0 "
         "--set model.reversible=true --set model.attention.kind=favor_relu "
