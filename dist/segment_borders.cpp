@@ -10,11 +10,15 @@ namespace longscan {
 namespace {
 
 std::int64_t to_bits(const ShardBorders& shard) {
-  return shard.tokens << 2 | (shard.starts_document ? 1 : 0) | (shard.has_start ? 2 : 0);
+  return shard.tokens << 3 | (shard.starts_document ? 1 : 0) | (shard.has_start ? 2 : 0) |
+         (shard.masked ? 4 : 0);
 }
 
 ShardBorders from_bits(std::int64_t bits) {
-  return {.tokens = bits >> 2, .starts_document = (bits & 1) != 0, .has_start = (bits & 2) != 0};
+  return {.tokens = bits >> 3,
+          .starts_document = (bits & 1) != 0,
+          .has_start = (bits & 2) != 0,
+          .masked = (bits & 4) != 0};
 }
 
 /// Does the segment's first token belong to the document before it? Through a segment without
@@ -58,6 +62,11 @@ StateRange SegmentBorders::needed_by(int rank, Direction direction) const {
   if (shard.empty()) return {};
   if (direction == Direction::backward) return shards_from(shards_, rank + 1);
   return shard.starts_document ? StateRange{} : shards_before(shards_, rank);
+}
+
+bool SegmentBorders::masked() const {
+  return std::any_of(shards_.begin(), shards_.end(),
+                     [](const ShardBorders& shard) { return shard.masked; });
 }
 
 int SegmentBorders::reach_of(int rank, Direction direction) const {

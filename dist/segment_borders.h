@@ -19,6 +19,7 @@ struct ShardBorders {
   std::int64_t tokens = 0;
   bool starts_document = false;  ///< its first token is the first of a document
   bool has_start = false;        ///< some token is the first of a document, that one included
+  bool masked = false;           ///< it says of each token whether others attend to it
 
   bool empty() const { return tokens == 0; }
 };
@@ -50,6 +51,8 @@ class SegmentBorders {
   /// Whose states the shard of `rank` needs: forward those before its first token, backward those
   /// behind its last. Nothing for an empty shard.
   StateRange needed_by(int rank, Direction direction) const;
+  /// Some shard is masked; so is then every shard with tokens.
+  bool masked() const;
   /// The furthest rank in this direction that needs anything of the shard of `rank`: one with
   /// tokens of its last document (backward: of its first); `rank` itself where there is none.
   int reach_of(int rank, Direction direction) const;

@@ -94,9 +94,11 @@ std::int64_t shards_sent(const ModelOptions& model, const Layout& layout) {
   for (std::int64_t rank = 0; rank < ranks; ++rank) {
     const std::int64_t up = rank + 1 < ranks ? std::min(rank + 1, hops) : 0;
     const std::int64_t down = rank > 0 ? std::min(ranks - rank, hops) : 0;
-    // Keys forward and backward, queries backward: down where keys go up.
+    // Keys forward and backward, queries backward: down where keys go up. Reversible layers go
+    // forward twice.
+    const std::int64_t of_keys = (model.reversible ? 3 : 2) * keys;
     const std::int64_t bytes =
-        model.causal ? 2 * keys * up + queries * down : (2 * keys + queries) * (up + down);
+        model.causal ? of_keys * up + queries * down : (of_keys + queries) * (up + down);
     most = std::max(most, bytes);
   }
   return most * layout.tokens_at_once;

@@ -14,6 +14,7 @@ constexpr std::int64_t kFewestTokens = 256;
 }  // namespace
 
 void KeyValueCache::append(const Pass& pass, const AttentionHeads& heads) {
+  require(!pass.key_mask().present(), "KeyValueCache.append", "takes tokens that are attended to");
   const std::int64_t end = count_ + pass.tokens();
   reserve(pass.device, end, heads);
   for (const auto& [out, in] :

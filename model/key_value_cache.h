@@ -15,7 +15,8 @@ class KeyValueCache {
  public:
   /// Forgets all tokens, but keeps the memory.
   void clear() { count_ = 0; }
-  /// Adds the tokens of a pass, which follow those before and belong to their document.
+  /// Adds the tokens of a pass, which follow those before and belong to their document. None is
+  /// masked.
   void append(const Pass& pass, const AttentionHeads& heads);
   /// All tokens so far; the first is token 0 of the line.
   SoftmaxKeys keys() const;

@@ -20,8 +20,8 @@ struct Shard {
   std::span<const std::int64_t>
       document_starts;           ///< ascending local indices of documents' first tokens
   std::int64_t first_token = 0;  ///< index of the first token in the step's line
-  /// 0 where nobody attends to the token; empty: all are attended to. Empty on all ranks or on
-  /// none.
+  /// 0 where nobody attends to the token; empty: all are attended to. All shards with tokens have
+  /// it, or none has.
   std::span<const std::uint8_t> attended = {};
 
   std::int64_t size() const { return static_cast<std::int64_t>(tokens.size()); }

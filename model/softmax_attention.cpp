@@ -35,10 +35,14 @@ Direction opposite(Direction direction) {
 
 // `body(keys)` for those of each shard that comes by.
 template <class Body>
-BlockStream stream_of_keys(const Pass& pass, const AttentionHeads& heads, Direction direction,
-                           Body body) {
+BlockStream stream_of_keys(const Pass& pass, const AttentionHeads& heads, const BlockLink& link,
+                           Direction direction, Body body) {
   std::vector<Tensor> mine{heads.key, heads.value, pass.document};
-  if (pass.key_mask().present()) mine.push_back(pass.key_mask());
+  if (link.borders.masked()) {
+    // A shard without tokens has no mask, but passes those of others on.
+    mine.push_back(Pass::view_of(pass.shard.attended));
+    require(mine.back().shape[0] == pass.tokens(), "Shard.attended", "is there on all ranks");
+  }
   return {
       .direction = direction,
       .mine = std::move(mine),
@@ -86,7 +90,7 @@ void softmax_attention_forward(Pass& pass, const AttentionHeads& heads, const Bl
   forget_all_keys(pass, log_sum);
   std::vector<BlockStream> streams;
   for (const Direction way : ways_of_keys(pass)) {
-    streams.push_back(stream_of_keys(pass, heads, way, attend_to));
+    streams.push_back(stream_of_keys(pass, heads, link, way, attend_to));
   }
   link.exchange.pass(link.borders, streams, [&] {
     meanwhile();
@@ -122,7 +126,7 @@ void softmax_attention_backward(Pass& pass, const AttentionHeads& heads,
   };
   std::vector<BlockStream> streams;
   for (const Direction way : ways_of_keys(pass)) {
-    streams.push_back(stream_of_keys(pass, heads, way, differentiate_query));
+    streams.push_back(stream_of_keys(pass, heads, link, way, differentiate_query));
     streams.push_back(
         stream_of_queries(pass, heads.query, gradient, opposite(way), differentiate_keys));
   }

@@ -253,6 +253,7 @@ std::vector<SegmentBorders> Transformer::borders_of(std::span<const Shard> segme
   std::vector<ShardBorders> mine;
   for (const Shard& shard : segments) {
     mine.push_back(borders_of_shard(shard.size(), shard.document_starts));
+    mine.back().masked = !shard.attended.empty();
   }
   return gather_borders(group_, mine);
 }

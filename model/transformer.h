@@ -4,6 +4,7 @@
 // this rank's shard; backward goes through the segments in reverse, visits each again and needs no
 // communication to do so. Memory is bounded by the segment. A line of one segment visits nothing
 // twice. Layers keep their activations from forward to backward, unless the model is reversible.
+// (Exact softmax keeps nothing of other ranks: its keys and values are sent on every visit.)
 #pragma once
 
 #include <functional>
@@ -59,9 +60,9 @@ class Transformer {
       const Weights& weights, const Shard& shard, std::span<const std::int64_t> layers,
       const std::function<void(std::int64_t layer, const Tensor& matrices)>& see);
 
-  /// For generation, by a group of one rank: takes a prompt in, in parallel. Returns the logits
-  /// behind its last token, [1, vocabulary]; `states()` then hold the prompt. The tensor lives
-  /// until the next call.
+  /// For generation, by a group of one rank: takes a prompt in, in parallel, which where a layer
+  /// has exact softmax has no masked tokens. Returns the logits behind its last token, [1,
+  /// vocabulary]; `states()` then hold the prompt. The tensor lives until the next call.
   Tensor prompt(const Weights& weights, const Shard& prompt);
   /// One more token at constant cost. Returns its logits, [1, vocabulary], which live until the
   /// next call.

@@ -44,20 +44,29 @@ TEST_P(AttentionKinds, SegmentsChangeNothing) {
   }
 }
 
-TEST_P(AttentionKinds, RanksChangeNothingWithDropoutAndMaskedTokens) {
+// Cuts of the line that the model takes.
+std::vector<int> segments_of(const ModelOptions& model) {
+  return model.takes_segments() ? std::vector<int>{1, 3} : std::vector<int>{1};
+}
+
+TEST_P(AttentionKinds, CutsChangeNothingWithDropoutAndMaskedTokens) {
   Line line = random_line(103, kVocabulary, {1, 40, 52, 53});
   for (std::size_t i = 0; i < line.targets.size(); ++i) {
     if (i % 6 != 0) line.targets[i] = -1;  // as where tokens are masked: few are predicted
     line.attended.push_back(i % 5 == 2 ? 0 : 1);
   }
   const Trained whole = train_once(options(), line, 1, 1, 1, 0.2);
-  for (const int ranks : {2, 3}) {
-    EXPECT_LT(difference(train_once(options(), line, ranks, 1, 2, 0.2), whole), 1e-11);
+  for (const int segments : segments_of(options())) {
+    for (const int ranks : {2, 3, 4, 6, 8}) {  // from four on, one in the middle has no tokens
+      EXPECT_LT(difference(train_once(options(), line, ranks, segments, 2, 0.2), whole), 1e-11)
+          << ranks << " ranks, " << segments << " segments";
+    }
   }
 }
 
 // The mean losses of three steps, random features drawn anew before each but the first.
-std::vector<double> losses_of_training(ModelOptions options, const Line& line, int ranks) {
+std::vector<double> losses_of_training(ModelOptions options, const Line& line, int ranks,
+                                       int segments) {
   options.attention.redraw_interval = 1;
   options.dropout = 0.2;
   std::vector<double> losses;
@@ -66,7 +75,7 @@ std::vector<double> losses_of_training(ModelOptions options, const Line& line, i
     Device device = Device::cpu(1);
     Trainer trainer(options, {.learning_rate = 1e-2, .warmup_steps = 1, .total_steps = 3}, 1,
                     device, mesh);
-    const RankLine mine = shards_of(line, 1, ranks, world.rank());
+    const RankLine mine = shards_of(line, segments, ranks, world.rank());
     for (int step = 0; step < 3; ++step) {
       const LossTotals totals = trainer.step(mine.shards).totals;
       if (world.rank() == 0) losses.push_back(totals.loss / totals.tokens);
@@ -75,14 +84,17 @@ std::vector<double> losses_of_training(ModelOptions options, const Line& line, i
   return losses;
 }
 
-TEST_P(AttentionKinds, RanksChangeNothingOverStepsThatDrawFeaturesAnew) {
+TEST_P(AttentionKinds, CutsChangeNothingOverStepsThatDrawFeaturesAnew) {
   const Line line = random_line(102, kVocabulary, {35, 36});
-  const std::vector<double> whole = losses_of_training(options(), line, 1);
+  const std::vector<double> whole = losses_of_training(options(), line, 1, 1);
   EXPECT_LT(whole[2], whole[0]);
-  for (const int ranks : {2, 3, 4}) {
-    const std::vector<double> cut = losses_of_training(options(), line, ranks);
-    for (std::size_t step = 0; step < whole.size(); ++step) {
-      EXPECT_NEAR(cut[step] / whole[step], 1, 1e-9) << ranks << " ranks, step " << step;
+  for (const int segments : segments_of(options())) {
+    for (const int ranks : {1, 2, 3, 4}) {
+      const std::vector<double> cut = losses_of_training(options(), line, ranks, segments);
+      for (std::size_t step = 0; step < whole.size(); ++step) {
+        EXPECT_NEAR(cut[step] / whole[step], 1, 1e-9)
+            << ranks << " ranks, " << segments << " segments, step " << step;
+      }
     }
   }
 }
