@@ -4,8 +4,8 @@
 
 #include "dist/gradient_sum.h"
 #include "io/attention_file.h"
-#include "io/blosum62.h"
 #include "kernels/error.h"
+#include "launch/blosum62.h"
 #include "launch/heat_map.h"
 #include "launch/saved_run.h"
 #include "launch/token_store_report.h"

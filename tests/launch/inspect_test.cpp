@@ -3,9 +3,9 @@
 #include <cmath>
 
 #include "dist/thread_communicator.h"
-#include "io/blosum62.h"
 #include "io/hdf5.h"
 #include "io/vocabulary.h"
+#include "launch/blosum62.h"
 #include "model/transformer.h"
 #include "tests/support/program.h"
 
