@@ -45,11 +45,6 @@ std::string word_of(const std::string& sequence) {
   return sequence.substr(1, sequence.find('Y', 1) - 1);
 }
 
-double number_behind(const std::string& text, const std::string& label) {
-  const std::size_t found = text.find(label);
-  return found == std::string::npos ? NAN : std::stod(text.substr(found + label.size()));
-}
-
 TEST_F(RecipesTest, every_example_configuration_fits_the_program) {
   make_corpus();
   int count = 0;
