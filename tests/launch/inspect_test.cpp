@@ -393,6 +393,19 @@ TEST_F(InspectTest, without_gnuplot_the_numbers_are_there) {
   EXPECT_FALSE(std::filesystem::exists(folder_ / "fails.png"));
 }
 
+TEST_F(InspectTest, what_a_user_has_told_gnuplot_changes_no_picture) {
+  train("run", "--max-steps 2");
+  write_text(folder_ / "home/.gnuplot", "set label 'mine' at screen 0.5, 0.5 front\n");
+  for (const std::string home : {"nobody", "home"}) {
+    const Outcome outcome =
+        shell("HOME=$PWD/" + home + " " + program() +
+              " inspect attention --checkpoint run --fasta two.fasta --out " + home + "_map");
+    ASSERT_EQ(outcome.code, 0) << outcome.errors;
+  }
+  expect_picture("home_map.png", 400);
+  EXPECT_EQ(contents_of(folder_ / "home_map.png"), contents_of(folder_ / "nobody_map.png"));
+}
+
 TEST_F(InspectTest, a_path_and_a_form_exclude_each_other) {
   train("run", "--max-steps 2");
   EXPECT_THAT(succeed("inspect run"), HasSubstr("step 2, "));
