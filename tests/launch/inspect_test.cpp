@@ -341,6 +341,10 @@ TEST_F(InspectTest, refuses_records_that_the_model_cannot_take) {
   refuse(">a\n" + std::string(40, 'A'), "",
          "in.fasta:1: the record 'a' makes 41 tokens, the model takes documents of at most 40");
   refuse(">a\nMKVMKV", "--longest 6", "at most 6 are taken, since a matrix has their square");
+  // Only the letters of the record itself matter.
+  refuse(">a\nMK4\n>b\nMKV\n>c\nM-K\n", "--record 3", "in.fasta:6:2: letter '-'");
+  succeed("inspect attention --checkpoint run --fasta in.fasta --out b --record 2");
+  EXPECT_EQ(attribute_of(folder_ / "b.h5", "sequence"), "MKV");
   write_text(folder_ / "in.fasta", ">a\nMK4" + std::string(36, 'A'));
   succeed("inspect attention --checkpoint run --fasta in.fasta --out map --unknown map");
   EXPECT_EQ(attribute_of(folder_ / "map.h5", "sequence").substr(0, 4), "MKXA");
