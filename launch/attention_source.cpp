@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <new>
 #include <numeric>
 
 #include "kernels/error.h"
@@ -108,10 +109,21 @@ void AttentionSource::show(
                     .targets = {},
                     .positions = positions,
                     .document_starts = {&document_start, 1}};
-  transformer_.attention_matrices(parameters_.weights(), shard, layers_,
-                                  [&](std::int64_t layer, const Tensor& matrices) {
-                                    see(layer, matrices.rows(heads_.front(), heads_.back() + 1));
-                                  });
+  try {
+    transformer_.attention_matrices(parameters_.weights(), shard, layers_,
+                                    {heads_.front(), heads_.back() + 1}, see);
+  } catch (const std::bad_alloc&) {
+    throw Error(ErrorKind::internal,
+                {.what = "there is not enough memory",
+                 .why = fmt::format(
+                     "the matrices of {} and {} take {}", counted(std::ssize(tokens), "token"),
+                     counted(std::ssize(heads_), "head"),
+                     bytes_text(static_cast<double>(std::ssize(heads_)) *
+                                static_cast<double>(std::ssize(tokens)) *
+                                static_cast<double>(std::ssize(tokens)) * sizeof(float))),
+                 .hint = "choose a shorter record, a smaller --longest or one --head",
+                 .where = "memory"});
+  }
 }
 
 std::string read_letters(FastaReader& reader) {

@@ -157,7 +157,7 @@ TEST_F(InspectTest, attention_is_that_of_the_model_with_the_features_it_was_trai
     transformer.attention_matrices(
         parameters.weights(),
         {.tokens = tokens, .targets = {}, .positions = positions, .document_starts = {&start, 1}},
-        layers, [&](std::int64_t layer, const Tensor& matrices) {
+        layers, {0, 2}, [&](std::int64_t layer, const Tensor& matrices) {
           const Numbers read = numbers_in(folder_ / "map.h5", "layer_" + std::to_string(layer));
           ASSERT_EQ(std::ssize(read.values), matrices.size());
           for (std::int64_t i = 0; i < matrices.size(); ++i) {
@@ -348,6 +348,25 @@ TEST_F(InspectTest, refuses_records_that_the_model_cannot_take) {
   write_text(folder_ / "in.fasta", ">a\nMK4" + std::string(36, 'A'));
   succeed("inspect attention --checkpoint run --fasta in.fasta --out map --unknown map");
   EXPECT_EQ(attribute_of(folder_ / "map.h5", "sequence").substr(0, 4), "MKXA");
+}
+
+TEST_F(InspectTest, says_how_to_take_less_memory) {
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+  GTEST_SKIP() << "sanitizers need more memory than is there";
+#endif
+  train("run", "--max-steps 2");
+  write_text(folder_ / "long.fasta", ">long\n" + std::string(24'000, 'M'));
+  for (const std::string form : {"attention", "similarity"}) {
+    const Outcome outcome =
+        shell("ulimit -v 3500000; " + program() + " inspect " + form +
+              " --checkpoint run --fasta long.fasta --out map --longest 30000 --threads 1");
+    EXPECT_EQ(outcome.code, 70) << form;
+    EXPECT_THAT(outcome.errors,
+                AllOf(HasSubstr("not enough memory, the matrices of 24,001 tokens and 2 heads take "
+                                "4.3 GiB"),
+                      HasSubstr("a smaller --longest or one --head")))
+        << form;
+  }
 }
 
 TEST_F(InspectTest, models_of_bytes_have_attention_and_no_similarity) {
