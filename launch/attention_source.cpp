@@ -5,7 +5,9 @@
 #include <filesystem>
 #include <new>
 #include <numeric>
+#include <system_error>
 
+#include "io/atomic_file.h"
 #include "kernels/error.h"
 #include "launch/saved_run.h"
 #include "launch/settings.h"
@@ -28,6 +30,24 @@ std::vector<std::int64_t> chosen_of(const std::optional<std::int64_t>& chosen, s
   throw Error(ErrorKind::usage, {.what = fmt::format("there is no {} {}", noun, *chosen),
                                  .why = fmt::format("the model has {} to {}", 0, count - 1),
                                  .where = fmt::format("--{}", noun)});
+}
+
+/// Tries it, since much is to be done before it is written.
+void require_writable(const std::string& path) {
+  if (std::filesystem::is_directory(path)) {
+    throw Error(ErrorKind::usage, {.what = "there is a folder of this name", .where = path});
+  }
+  try {
+    const AtomicFile trial(path);
+    std::error_code ignored;
+    std::filesystem::remove(trial.temporary(), ignored);
+    FileDescriptor::create(trial.temporary());
+  } catch (const Error& error) {
+    throw Error(error.kind(), {.what = "the file cannot be made",
+                               .why = error.what(),
+                               .hint = "check the path and who may write there",
+                               .where = path});
+  }
 }
 
 }  // namespace
@@ -59,10 +79,12 @@ void AttentionChoice::require_output() const {
                                    .where = "--out"});
   }
   for (const std::string& path : {numbers(), picture()}) {
-    if (overwrite || !std::filesystem::exists(path)) continue;
-    throw Error(
-        ErrorKind::usage,
-        {.what = "the file exists already", .hint = "--overwrite replaces it", .where = path});
+    if (!overwrite && std::filesystem::exists(path)) {
+      throw Error(
+          ErrorKind::usage,
+          {.what = "the file exists already", .hint = "--overwrite replaces it", .where = path});
+    }
+    require_writable(path);
   }
 }
 

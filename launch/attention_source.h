@@ -32,7 +32,8 @@ struct AttentionChoice {
 
   std::string numbers() const { return output + ".h5"; }
   std::string picture() const { return output + ".png"; }
-  /// Throws usage where OUTPUT names no file, or one is there and may not be replaced.
+  /// Throws usage where OUTPUT names no file, or one is there and may not be replaced; io where
+  /// they cannot be made.
   void require_output() const;
   FastaReader open_fasta() const;
 };

@@ -146,9 +146,9 @@ void InspectAttention::declare(CLI::App& app) {
 }
 
 void InspectAttention::run(Session& session) const {
+  on_leader(session, [&] { choice_.require_output(); });
   AttentionSource source(session, choice_);
   on_leader(session, [&] {
-    choice_.require_output();
     FastaReader reader = choice_.open_fasta();
     const Record record = find_record(reader, choice_, record_);
     require_fits(record, source, choice_);

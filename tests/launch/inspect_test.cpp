@@ -393,6 +393,23 @@ TEST_F(InspectTest, replaces_files_only_when_told_to) {
   }
 }
 
+TEST_F(InspectTest, looks_at_its_output_before_anything_else) {
+  std::filesystem::create_directories(folder_ / "folder.png");
+  for (const std::string form : {"attention", "similarity"}) {
+    const std::string inspect = "inspect " + form + " --checkpoint no --fasta no.fasta --out ";
+    expect_refused(inspect + "no/s", 74, "no/s.h5: the file cannot be made");
+    expect_refused(inspect + "folder --overwrite", 64, "folder.png: there is a folder");
+    expect_refused(inspect + "s", 66, "no");
+    write_text(folder_ / "old.h5", "mine");
+    expect_refused(inspect + "old", 64, "old.h5: the file exists already");
+    expect_refused(inspect + "old --overwrite", 66, "no");
+    EXPECT_EQ(contents_of(folder_ / "old.h5"), "mine");
+  }
+  for (const std::string left : {"s.h5", "s.h5.partial", "s.png", "s.png.partial"}) {
+    EXPECT_FALSE(std::filesystem::exists(folder_ / left)) << left;
+  }
+}
+
 TEST_F(InspectTest, without_gnuplot_the_numbers_are_there) {
   train("run", "--max-steps 2");
   const auto inspect = [&](const std::string& path, const std::string& out) {
