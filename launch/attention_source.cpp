@@ -2,6 +2,7 @@
 #include "launch/attention_source.h"
 
 #include <algorithm>
+#include <cmath>
 #include <filesystem>
 #include <new>
 #include <numeric>
@@ -30,6 +31,18 @@ std::vector<std::int64_t> chosen_of(const std::optional<std::int64_t>& chosen, s
   throw Error(ErrorKind::usage, {.what = fmt::format("there is no {} {}", noun, *chosen),
                                  .why = fmt::format("the model has {} to {}", 0, count - 1),
                                  .where = fmt::format("--{}", noun)});
+}
+
+void require_finite(const Tensor& numbers, const std::string& whose, const OpenedCheckpoint& from) {
+  const std::span<const float> values{numbers.as<float>(),
+                                      static_cast<std::size_t>(numbers.size())};
+  const auto odd = std::find_if_not(values.begin(), values.end(),
+                                    [](float value) { return std::isfinite(value); });
+  if (odd == values.end()) return;
+  throw Error(ErrorKind::data, {.what = fmt::format("a number of {} is {}", whose, *odd),
+                                .why = "it must be finite",
+                                .hint = "the checkpoint may come from a diverged run",
+                                .where = from.path.string()});
 }
 
 /// Tries it, since much is to be done before it is written.
@@ -102,6 +115,7 @@ AttentionSource::AttentionSource(Session& session, const AttentionChoice& choice
                    *alone_),
       layers_(chosen_of(choice.layer, model().layers, "layer")),
       heads_(chosen_of(choice.head, model().heads, "head")) {
+  require_finite(parameters_.flat(), "its parameters", checkpoint_);
   transformer_.draw_features(checkpoint_.header.seed, checkpoint_.header.step);
 }
 
@@ -132,8 +146,12 @@ void AttentionSource::show(
                     .positions = positions,
                     .document_starts = {&document_start, 1}};
   try {
-    transformer_.attention_matrices(parameters_.weights(), shard, layers_,
-                                    {heads_.front(), heads_.back() + 1}, see);
+    transformer_.attention_matrices(
+        parameters_.weights(), shard, layers_, {heads_.front(), heads_.back() + 1},
+        [&](std::int64_t layer, const Tensor& matrices) {
+          require_finite(matrices, fmt::format("layer {}'s attention", layer), checkpoint_);
+          see(layer, matrices);
+        });
   } catch (const std::bad_alloc&) {
     throw Error(ErrorKind::internal,
                 {.what = "there is not enough memory",

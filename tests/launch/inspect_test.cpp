@@ -1,6 +1,7 @@
 // `longscan inspect attention` and `longscan inspect similarity`: what is in their files, and what
 // they refuse.
 #include <cmath>
+#include <list>
 
 #include "dist/thread_communicator.h"
 #include "io/hdf5.h"
@@ -66,6 +67,32 @@ class InspectTest : public ProgramTest {
     const Outcome outcome = longscan(arguments);
     EXPECT_EQ(outcome.code, code) << arguments << outcome.errors;
     EXPECT_THAT(outcome.errors, AllOf(HasSubstr("longscan: "), HasSubstr(message)));
+  }
+
+  /// A checkpoint with one parameter full of a number, in another folder.
+  void write_with(const std::filesystem::path& checkpoint, const std::string& folder,
+                  const std::string& name, float value) {
+    std::vector<NamedTensor> tensors;
+    std::list<std::vector<float>> memory;
+    for (const StoredTensor& stored : list_parameters(checkpoint)) {
+      const std::vector<std::int64_t>& shape = stored.shape;
+      const std::int64_t columns = shape.size() == 1 ? 1 : shape[1];
+      float* const values =
+          memory.emplace_back(static_cast<std::size_t>(shape[0] * columns)).data();
+      tensors.push_back(
+          {stored.name, shape.size() == 1
+                            ? Tensor::dense(values, DType::f32, {shape[0]})
+                            : Tensor::dense(values, DType::f32, {shape[0], columns})});
+    }
+    read_checkpoint(checkpoint, tensors);
+    for (const auto& [other, tensor] : tensors) {
+      if (other == name) std::fill_n(tensor.as<float>(), tensor.size(), value);
+    }
+    std::filesystem::create_directories(folder_ / folder);
+    write_checkpoint(folder_ / folder, {.header = read_checkpoint_header(checkpoint),
+                                        .model = tensors,
+                                        .first_moment = tensors,
+                                        .second_moment = tensors});
   }
 
   /// Pixels of a PNG, from its header.
@@ -367,6 +394,24 @@ TEST_F(InspectTest, says_how_to_take_less_memory) {
                       HasSubstr("a smaller --longest or one --head")))
         << form;
   }
+}
+
+TEST_F(InspectTest, says_that_a_checkpoint_has_diverged) {
+  train("run", "--max-steps 2");
+  const std::filesystem::path path = folder_ / "run/step-00000002.h5";
+  // Infinite scores come of large parameters, too.
+  for (const auto& [value, message] : {std::pair{NAN, "a number of its parameters is nan"},
+                                       {1e30F, "a number of layer 0's attention is "}}) {
+    write_with(path, "bad", "layers.0.attention.norm.weight", value);
+    for (const std::string form : {"attention", "similarity"}) {
+      const std::string inspect =
+          "inspect " + form + " --checkpoint bad --fasta two.fasta --out map";
+      expect_refused(inspect, 65, message);
+      expect_refused(inspect, 65, "the checkpoint may come from a diverged run");
+    }
+  }
+  EXPECT_FALSE(std::filesystem::exists(folder_ / "map.h5"));
+  EXPECT_FALSE(std::filesystem::exists(folder_ / "map.png"));
 }
 
 TEST_F(InspectTest, models_of_bytes_have_attention_and_no_similarity) {
