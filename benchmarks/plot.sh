@@ -8,4 +8,4 @@ if [ $# -ne 3 ]; then
   exit 64
 fi
 command -v gnuplot > /dev/null || { echo "plot.sh: gnuplot is missing (package gnuplot-nox)" >&2; exit 1; }
-gnuplot -c "$(dirname "${BASH_SOURCE[0]}")/plot.gp" "$@"
+gnuplot -d -c "$(dirname "${BASH_SOURCE[0]}")/plot.gp" "$@"

@@ -166,6 +166,19 @@ std::string_view FastaReader::read() {
   return letters_;
 }
 
+void FastaReader::pass_over() {
+  while (inside_record_) {
+    const int byte = peek();
+    if (byte == kEnd || (byte == '>' && place_.column == 1)) {
+      inside_record_ = false;
+    } else if (byte == '\n') {
+      skip_line_feed();
+    } else {
+      skip_byte();
+    }
+  }
+}
+
 void FastaReader::read_letters() {
   settle_stop();
   const std::size_t most = std::min(unread_.size(), kPieceBytes - letters_.size());

@@ -49,6 +49,10 @@ class FastaReader {
   /// none at its end. Throws data at an unknown letter, unless these are mapped to X.
   std::string_view read();
 
+  /// Goes past the rest of this record without a look at its letters: neither are they counted nor
+  /// can they be wrong.
+  void pass_over();
+
   /// What was met so far; complete when next_record has returned false.
   const ReadReport& report() const { return report_; }
 

@@ -2,9 +2,13 @@
 #include "launch/attention_source.h"
 
 #include <algorithm>
+#include <cmath>
 #include <filesystem>
+#include <new>
 #include <numeric>
+#include <system_error>
 
+#include "io/atomic_file.h"
 #include "kernels/error.h"
 #include "launch/saved_run.h"
 #include "launch/settings.h"
@@ -27,6 +31,36 @@ std::vector<std::int64_t> chosen_of(const std::optional<std::int64_t>& chosen, s
   throw Error(ErrorKind::usage, {.what = fmt::format("there is no {} {}", noun, *chosen),
                                  .why = fmt::format("the model has {} to {}", 0, count - 1),
                                  .where = fmt::format("--{}", noun)});
+}
+
+void require_finite(const Tensor& numbers, const std::string& whose, const OpenedCheckpoint& from) {
+  const std::span<const float> values{numbers.as<float>(),
+                                      static_cast<std::size_t>(numbers.size())};
+  const auto odd = std::find_if_not(values.begin(), values.end(),
+                                    [](float value) { return std::isfinite(value); });
+  if (odd == values.end()) return;
+  throw Error(ErrorKind::data, {.what = fmt::format("a number of {} is {}", whose, *odd),
+                                .why = "it must be finite",
+                                .hint = "the checkpoint may come from a diverged run",
+                                .where = from.path.string()});
+}
+
+/// Tries it, since much is to be done before it is written.
+void require_writable(const std::string& path) {
+  if (std::filesystem::is_directory(path)) {
+    throw Error(ErrorKind::usage, {.what = "there is a folder of this name", .where = path});
+  }
+  try {
+    const AtomicFile trial(path);
+    std::error_code ignored;
+    std::filesystem::remove(trial.temporary(), ignored);
+    FileDescriptor::create(trial.temporary());
+  } catch (const Error& error) {
+    throw Error(error.kind(), {.what = "the file cannot be made",
+                               .why = error.what(),
+                               .hint = "check the path and who may write there",
+                               .where = path});
+  }
 }
 
 }  // namespace
@@ -58,10 +92,12 @@ void AttentionChoice::require_output() const {
                                    .where = "--out"});
   }
   for (const std::string& path : {numbers(), picture()}) {
-    if (overwrite || !std::filesystem::exists(path)) continue;
-    throw Error(
-        ErrorKind::usage,
-        {.what = "the file exists already", .hint = "--overwrite replaces it", .where = path});
+    if (!overwrite && std::filesystem::exists(path)) {
+      throw Error(
+          ErrorKind::usage,
+          {.what = "the file exists already", .hint = "--overwrite replaces it", .where = path});
+    }
+    require_writable(path);
   }
 }
 
@@ -79,6 +115,7 @@ AttentionSource::AttentionSource(Session& session, const AttentionChoice& choice
                    *alone_),
       layers_(chosen_of(choice.layer, model().layers, "layer")),
       heads_(chosen_of(choice.head, model().heads, "head")) {
+  require_finite(parameters_.flat(), "its parameters", checkpoint_);
   transformer_.draw_features(checkpoint_.header.seed, checkpoint_.header.step);
 }
 
@@ -108,10 +145,25 @@ void AttentionSource::show(
                     .targets = {},
                     .positions = positions,
                     .document_starts = {&document_start, 1}};
-  transformer_.attention_matrices(parameters_.weights(), shard, layers_,
-                                  [&](std::int64_t layer, const Tensor& matrices) {
-                                    see(layer, matrices.rows(heads_.front(), heads_.back() + 1));
-                                  });
+  try {
+    transformer_.attention_matrices(
+        parameters_.weights(), shard, layers_, {heads_.front(), heads_.back() + 1},
+        [&](std::int64_t layer, const Tensor& matrices) {
+          require_finite(matrices, fmt::format("layer {}'s attention", layer), checkpoint_);
+          see(layer, matrices);
+        });
+  } catch (const std::bad_alloc&) {
+    throw Error(ErrorKind::internal,
+                {.what = "there is not enough memory",
+                 .why = fmt::format(
+                     "the matrices of {} and {} take {}", counted(std::ssize(tokens), "token"),
+                     counted(std::ssize(heads_), "head"),
+                     bytes_text(static_cast<double>(std::ssize(heads_)) *
+                                static_cast<double>(std::ssize(tokens)) *
+                                static_cast<double>(std::ssize(tokens)) * sizeof(float))),
+                 .hint = "choose a shorter record, a smaller --longest or one --head",
+                 .where = "memory"});
+  }
 }
 
 std::string read_letters(FastaReader& reader) {

@@ -32,14 +32,16 @@ struct AttentionChoice {
 
   std::string numbers() const { return output + ".h5"; }
   std::string picture() const { return output + ".png"; }
-  /// Throws usage where OUTPUT names no file, or one is there and may not be replaced.
+  /// Throws usage where OUTPUT names no file, or one is there and may not be replaced; io where
+  /// they cannot be made.
   void require_output() const;
   FastaReader open_fasta() const;
 };
 
 class AttentionSource {
  public:
-  /// Collective. Throws usage for a layer or a head that the model lacks.
+  /// Collective. Throws usage for a layer or a head that the model lacks, data for parameters that
+  /// are not finite.
   AttentionSource(Session& session, const AttentionChoice& choice);
   AttentionSource(const AttentionSource&) = delete;
   AttentionSource& operator=(const AttentionSource&) = delete;
@@ -60,7 +62,7 @@ class AttentionSource {
   std::vector<std::int32_t> tokens_of(std::string_view letters) const;
 
   /// On this rank: shows the matrices of the chosen heads, [heads, tokens, tokens], of every chosen
-  /// layer.
+  /// layer. Throws data where they are not finite, internal where there is no memory for them.
   void show(std::span<const std::int32_t> tokens,
             const std::function<void(std::int64_t layer, const Tensor& matrices)>& see);
 

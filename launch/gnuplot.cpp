@@ -112,7 +112,8 @@ void run_gnuplot(const std::string& script, const std::filesystem::path& path) {
   streams.write_to(picture.temporary());
   streams.use(STDERR_FILENO, complaints);
   std::string name = "gnuplot";
-  char* const arguments[] = {name.data(), nullptr};
+  std::string by_default = "-d";  // without what the user has told gnuplot to begin with
+  char* const arguments[] = {name.data(), by_default.data(), nullptr};
   pid_t child = 0;
   const int error =
       posix_spawnp(&child, name.c_str(), streams.actions(), nullptr, arguments, environ);

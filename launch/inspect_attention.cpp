@@ -29,14 +29,19 @@ std::int64_t number_in(const std::string& text) {
   return digits && !text.empty() && text.size() <= kMostDigits ? std::stoll(text) : 0;
 }
 
-/// The record of that identifier, or else of that number; "" is the first.
+/// The record of that identifier, or else of that number; "" is the first. Whether the letters of
+/// others are right does not matter.
 Record find_record(FastaReader& reader, const AttentionChoice& choice, const std::string& wanted) {
   std::optional<Record> numbered;
   std::int64_t number = 0;
   const auto take = [&] { return Record{reader.header(), read_letters(reader)}; };
   while (reader.next_record()) {
     if (wanted.empty() || reader.header().identifier == wanted) return take();
-    if (++number == number_in(wanted)) numbered = take();
+    if (++number == number_in(wanted)) {
+      numbered = take();
+    } else {
+      reader.pass_over();
+    }
   }
   if (numbered.has_value()) return *numbered;
   if (number == 0) {
@@ -127,8 +132,10 @@ std::vector<std::string> axis_labels(const AttentionSource& source,
 
 void InspectAttention::declare(CLI::App& app) {
   choice_.declare(app);
-  app.add_option("--record", record_,
-                 "the identifier of a record, or its number, from 1 (default: the first)");
+  app.add_option(
+      "--record", record_,
+      "the identifier of a record, or where no record has that, its number, from 1 (default: "
+      "the first)");
   app.footer(
       "OUT.h5 has a dataset layer_<l> [heads, tokens, tokens] for each layer: the share of the "
       "value "
@@ -139,9 +146,9 @@ void InspectAttention::declare(CLI::App& app) {
 }
 
 void InspectAttention::run(Session& session) const {
+  on_leader(session, [&] { choice_.require_output(); });
   AttentionSource source(session, choice_);
   on_leader(session, [&] {
-    choice_.require_output();
     FastaReader reader = choice_.open_fasta();
     const Record record = find_record(reader, choice_, record_);
     require_fits(record, source, choice_);

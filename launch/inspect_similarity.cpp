@@ -4,8 +4,8 @@
 
 #include "dist/gradient_sum.h"
 #include "io/attention_file.h"
-#include "io/blosum62.h"
 #include "kernels/error.h"
+#include "launch/blosum62.h"
 #include "launch/heat_map.h"
 #include "launch/saved_run.h"
 #include "launch/token_store_report.h"
@@ -193,9 +193,9 @@ void InspectSimilarity::declare(CLI::App& app) {
 }
 
 void InspectSimilarity::run(Session& session) const {
+  on_leader(session, [&] { choice_.require_output(); });
   AttentionSource source(session, choice_);
   require_proteins(source.checkpoint());
-  on_leader(session, [&] { choice_.require_output(); });
   const std::vector<std::string> records = read_records(session, source, choice_, records_);
   const TokenSimilarity measured = measure(session, source, records);
   on_leader(session, [&] {

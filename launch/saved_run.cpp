@@ -1,8 +1,11 @@
 // Parameters lie in one buffer each, so a checkpoint reaches the other ranks in three broadcasts.
 #include "launch/saved_run.h"
 
+#include <algorithm>
 #include <array>
+#include <charconv>
 #include <map>
+#include <set>
 
 #include "dist/agreement.h"
 #include "io/checkpoint_folder.h"
@@ -46,35 +49,78 @@ FoundCheckpoint find_latest_in(Session& session, const std::filesystem::path& fo
   return {.path = latest.path, .header = latest.header};
 }
 
-/// What of a checkpoint fits a model, and what is to be said of the rest.
+/// "0-2, 5"
+std::string ranges_text(const std::set<std::int64_t>& numbers) {
+  std::string text;
+  for (auto next = numbers.begin(); next != numbers.end();) {
+    const std::int64_t first = *next;
+    std::int64_t last = first;
+    while (++next != numbers.end() && *next == last + 1) ++last;
+    text += fmt::format("{}{}", text.empty() ? "" : ", ", first);
+    if (last > first) text += fmt::format("-{}", last);
+  }
+  return text;
+}
+
+/// Parameters, a line each; those that differ only in the number of their layer share one.
+class ParameterLines {
+ public:
+  void add(const std::string& name, const std::string& rest) {
+    const std::size_t digit = std::min(name.find_first_of("0123456789"), name.size());
+    const char* const end = name.data() + name.size();
+    std::int64_t layer = 0;
+    const char* const behind = std::from_chars(name.data() + digit, end, layer).ptr;
+    const Line line{name.substr(0, digit), std::string(behind, end) + ' ' + rest, {}};
+    auto found = std::find_if(lines_.begin(), lines_.end(), [&](const Line& other) {
+      return other.before == line.before && other.behind == line.behind;
+    });
+    if (found == lines_.end()) found = lines_.insert(found, line);
+    if (digit < name.size()) found->layers.insert(layer);
+  }
+  void say(Session& session, const char* fate) const {
+    for (const Line& line : lines_) {
+      session.say("  {:<9}{}{}{}", fate, line.before, ranges_text(line.layers), line.behind);
+    }
+  }
+
+ private:
+  struct Line {
+    std::string before;  ///< the number
+    std::string behind;
+    std::set<std::int64_t> layers;
+  };
+  std::vector<Line> lines_;
+};
+
+/// What of a checkpoint fits a model, and what is to be said of all parameters of both.
 struct Match {
   std::vector<NamedTensor> kept;
-  std::vector<std::string> notices;
+  ParameterLines kept_lines;
+  ParameterLines new_lines;
+  ParameterLines dropped_lines;
 };
 
 Match match(const std::vector<StoredTensor>& stored, const Parameters& parameters) {
   using Shape = std::vector<std::int64_t>;
+  const auto text = [](const Shape& shape) { return fmt::format("[{}]", fmt::join(shape, ", ")); };
   std::map<std::string, Shape> left;
   for (const StoredTensor& tensor : stored) left[tensor.name] = tensor.shape;
   Match match;
   for (const auto& [name, tensor] : parameters.list()) {
     const Shape shape(tensor.shape, tensor.shape + tensor.rank);
     const auto found = left.find(name);
-    if (found != left.end() && found->second == shape) {
-      match.kept.push_back({name, tensor});
+    if (found == left.end()) {
+      match.new_lines.add(name, text(shape));
+    } else if (found->second != shape) {
+      match.new_lines.add(
+          name, fmt::format("{}, which is {} in the checkpoint", text(shape), text(found->second)));
     } else {
-      const std::string other =
-          found == left.end()
-              ? ""
-              : fmt::format(", which is [{}] in the checkpoint", fmt::join(found->second, ", "));
-      match.notices.push_back(
-          fmt::format("  new      {} [{}]{}", name, fmt::join(shape, ", "), other));
+      match.kept.push_back({name, tensor});
+      match.kept_lines.add(name, text(shape));
     }
     left.erase(name);
   }
-  for (const auto& [name, shape] : left) {
-    match.notices.push_back(fmt::format("  dropped  {} [{}]", name, fmt::join(shape, ", ")));
-  }
+  for (const auto& [name, shape] : left) match.dropped_lines.add(name, text(shape));
   return match;
 }
 
@@ -130,7 +176,9 @@ void take_parameters(Session& session, const FoundCheckpoint& found, Parameters&
     session.say("{} of {} kept from {} at step {}", fits.kept.size(),
                 counted(std::ssize(parameters.list()), "parameter"), found.path.string(),
                 grouped(found.header.step));
-    for (const std::string& notice : fits.notices) session.say("{}", notice);
+    fits.kept_lines.say(session, "kept");
+    fits.new_lines.say(session, "new");
+    fits.dropped_lines.say(session, "dropped");
   });
   broadcast(session, parameters);
 }

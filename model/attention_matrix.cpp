@@ -30,21 +30,26 @@ void write_one_hot(Pass& pass, const Tensor& value, std::int64_t begin, std::int
   }
 }
 
-// Columns [begin, end) of every head's matrix, [tokens, heads, columns].
-Tensor columns_of(const Tensor& matrix, std::int64_t begin, std::int64_t end) {
-  Tensor columns = matrix.columns(begin, end);
-  std::swap(columns.shape[0], columns.shape[1]);
-  std::swap(columns.stride[0], columns.stride[1]);
-  return columns;
+// [a, b, c] as [b, a, c].
+Tensor swapped(Tensor tensor) {
+  std::swap(tensor.shape[0], tensor.shape[1]);
+  std::swap(tensor.stride[0], tensor.stride[1]);
+  return tensor;
+}
+
+// Of [tokens, heads, dim].
+Tensor heads_of(const Tensor& tensor, HeadRange heads) {
+  return swapped(swapped(tensor).rows(heads.begin, heads.end));
 }
 
 }  // namespace
 
 Tensor attention_matrix(Pass& pass, const AttentionWeights& weights, const AttentionHeads& heads,
-                        const AttentionLink& link) {
+                        const AttentionLink& link, HeadRange shown) {
   const std::int64_t tokens = pass.tokens();
   const std::int64_t dim = pass.options.head_dim();
-  const Tensor matrix = pass.arena.take(pass.options.dtype, {pass.options.heads, tokens, tokens});
+  const Tensor matrix =
+      pass.arena.take(pass.options.dtype, {shown.end - shown.begin, tokens, tokens});
   const Arena::Mark mark = pass.arena.mark();
   const Tensor value = pass.take(pass.options.width);
   AttentionKept kept{.attended = pass.take(pass.options.width),
@@ -55,8 +60,8 @@ Tensor attention_matrix(Pass& pass, const AttentionWeights& weights, const Atten
     write_one_hot(pass, value, begin, end);
     const AttentionHeads one_hot{heads.query, heads.key, value.split_heads(pass.options.heads)};
     const Tensor attended = attend(pass, weights, one_hot, kept, link, [] {});
-    pass.device.run(
-        Copy{.out = columns_of(matrix, begin, end), .in = attended.columns(0, end - begin)});
+    pass.device.run(Copy{.out = swapped(matrix.columns(begin, end)),
+                         .in = heads_of(attended, shown).columns(0, end - begin)});
     pass.arena.rewind_to(block);
   }
   pass.arena.rewind_to(mark);

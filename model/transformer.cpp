@@ -70,14 +70,14 @@ LossTotals Transformer::evaluate(const Weights& weights, std::span<const Shard> 
 
 void Transformer::attention_matrices(
     const Weights& weights, const Shard& shard, std::span<const std::int64_t> layers,
-    const std::function<void(std::int64_t layer, const Tensor& matrices)>& see) {
+    HeadRange shown, const std::function<void(std::int64_t layer, const Tensor& matrices)>& see) {
   require(group_.size() == 1, "Transformer.attention_matrices", "is for a group of one rank");
   prepare(1);
   const AttentionObserver observer = [&](Pass& pass, const AttentionWeights& attention,
                                          const AttentionHeads& heads, const AttentionLink& link) {
     if (std::find(layers.begin(), layers.end(), link.layer) == layers.end()) return;
     const Arena::Mark mark = arena_.mark();
-    see(link.layer, attention_matrix(pass, attention, heads, link));
+    see(link.layer, attention_matrix(pass, attention, heads, link, shown));
     arena_.rewind_to(mark);
   };
   const SegmentBorders borders({borders_of_shard(shard.size(), shard.document_starts)}, false,

@@ -55,10 +55,11 @@ class Transformer {
   LossTotals evaluate(const Weights& weights, std::span<const Shard> segments);
 
   /// By a group of one rank: shows the implicit attention matrices of `layers` on a shard, layer
-  /// after layer, as attention_matrix makes them. They live until `see` returns.
+  /// after layer, those of some heads, as attention_matrix makes them. They live until `see`
+  /// returns.
   void attention_matrices(
       const Weights& weights, const Shard& shard, std::span<const std::int64_t> layers,
-      const std::function<void(std::int64_t layer, const Tensor& matrices)>& see);
+      HeadRange heads, const std::function<void(std::int64_t layer, const Tensor& matrices)>& see);
 
   /// For generation, by a group of one rank: takes a prompt in, in parallel, which where a layer
   /// has exact softmax has no masked tokens. Returns the logits behind its last token, [1,

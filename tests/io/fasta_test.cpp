@@ -181,6 +181,27 @@ TEST_F(Fasta, GoesPastUnreadRecords) {
   EXPECT_EQ(reader.report().letters, 6);
 }
 
+TEST_F(Fasta, PassesOverRecordsWhateverTheirLetters) {
+  FastaReader reader(
+      {file(">one\nAC4>E\n*M\n>two\nMK\n\n>three\n-\n>four\n4"), file(">five\nW4", "b")},
+      Unknown::error);
+  ASSERT_TRUE(reader.next_record());
+  reader.pass_over();
+  EXPECT_EQ(reader.read(), "");
+  ASSERT_TRUE(reader.next_record());
+  EXPECT_EQ(reader.header().identifier, "two");
+  EXPECT_EQ(reader.read(), "MK");
+  for (const std::string identifier : {"three", "four", "five"}) {
+    ASSERT_TRUE(reader.next_record());
+    EXPECT_EQ(reader.header().identifier, identifier);
+    if (identifier != "five") reader.pass_over();
+  }
+  EXPECT_THAT(message_of(ErrorKind::data, [&] { static_cast<void>(reader.read()); }),
+              HasSubstr("b:2:2: letter '4'"));
+  EXPECT_EQ(reader.report().records, 1);
+  EXPECT_EQ(reader.report().empty, 0);
+}
+
 TEST_F(Fasta, RefusesAHeaderWithoutEnd) {
   EXPECT_THAT(refusal(">" + std::string(2'000'000, 'a')),
               StartsWith("in.fasta:1:1: a header is longer than 1 MiB"));

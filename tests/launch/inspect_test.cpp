@@ -1,11 +1,12 @@
 // `longscan inspect attention` and `longscan inspect similarity`: what is in their files, and what
 // they refuse.
 #include <cmath>
+#include <list>
 
 #include "dist/thread_communicator.h"
-#include "io/blosum62.h"
 #include "io/hdf5.h"
 #include "io/vocabulary.h"
+#include "launch/blosum62.h"
 #include "model/transformer.h"
 #include "tests/support/program.h"
 
@@ -66,6 +67,32 @@ class InspectTest : public ProgramTest {
     const Outcome outcome = longscan(arguments);
     EXPECT_EQ(outcome.code, code) << arguments << outcome.errors;
     EXPECT_THAT(outcome.errors, AllOf(HasSubstr("longscan: "), HasSubstr(message)));
+  }
+
+  /// A checkpoint with one parameter full of a number, in another folder.
+  void write_with(const std::filesystem::path& checkpoint, const std::string& folder,
+                  const std::string& name, float value) {
+    std::vector<NamedTensor> tensors;
+    std::list<std::vector<float>> memory;
+    for (const StoredTensor& stored : list_parameters(checkpoint)) {
+      const std::vector<std::int64_t>& shape = stored.shape;
+      const std::int64_t columns = shape.size() == 1 ? 1 : shape[1];
+      float* const values =
+          memory.emplace_back(static_cast<std::size_t>(shape[0] * columns)).data();
+      tensors.push_back(
+          {stored.name, shape.size() == 1
+                            ? Tensor::dense(values, DType::f32, {shape[0]})
+                            : Tensor::dense(values, DType::f32, {shape[0], columns})});
+    }
+    read_checkpoint(checkpoint, tensors);
+    for (const auto& [other, tensor] : tensors) {
+      if (other == name) std::fill_n(tensor.as<float>(), tensor.size(), value);
+    }
+    std::filesystem::create_directories(folder_ / folder);
+    write_checkpoint(folder_ / folder, {.header = read_checkpoint_header(checkpoint),
+                                        .model = tensors,
+                                        .first_moment = tensors,
+                                        .second_moment = tensors});
   }
 
   /// Pixels of a PNG, from its header.
@@ -157,7 +184,7 @@ TEST_F(InspectTest, attention_is_that_of_the_model_with_the_features_it_was_trai
     transformer.attention_matrices(
         parameters.weights(),
         {.tokens = tokens, .targets = {}, .positions = positions, .document_starts = {&start, 1}},
-        layers, [&](std::int64_t layer, const Tensor& matrices) {
+        layers, {0, 2}, [&](std::int64_t layer, const Tensor& matrices) {
           const Numbers read = numbers_in(folder_ / "map.h5", "layer_" + std::to_string(layer));
           ASSERT_EQ(std::ssize(read.values), matrices.size());
           for (std::int64_t i = 0; i < matrices.size(); ++i) {
@@ -341,9 +368,50 @@ TEST_F(InspectTest, refuses_records_that_the_model_cannot_take) {
   refuse(">a\n" + std::string(40, 'A'), "",
          "in.fasta:1: the record 'a' makes 41 tokens, the model takes documents of at most 40");
   refuse(">a\nMKVMKV", "--longest 6", "at most 6 are taken, since a matrix has their square");
+  // Only the letters of the record itself matter.
+  refuse(">a\nMK4\n>b\nMKV\n>c\nM-K\n", "--record 3", "in.fasta:6:2: letter '-'");
+  succeed("inspect attention --checkpoint run --fasta in.fasta --out b --record 2");
+  EXPECT_EQ(attribute_of(folder_ / "b.h5", "sequence"), "MKV");
   write_text(folder_ / "in.fasta", ">a\nMK4" + std::string(36, 'A'));
   succeed("inspect attention --checkpoint run --fasta in.fasta --out map --unknown map");
   EXPECT_EQ(attribute_of(folder_ / "map.h5", "sequence").substr(0, 4), "MKXA");
+}
+
+TEST_F(InspectTest, says_how_to_take_less_memory) {
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+  GTEST_SKIP() << "sanitizers need more memory than is there";
+#endif
+  train("run", "--max-steps 2");
+  write_text(folder_ / "long.fasta", ">long\n" + std::string(24'000, 'M'));
+  for (const std::string form : {"attention", "similarity"}) {
+    const Outcome outcome =
+        shell("ulimit -v 3500000; " + program() + " inspect " + form +
+              " --checkpoint run --fasta long.fasta --out map --longest 30000 --threads 1");
+    EXPECT_EQ(outcome.code, 70) << form;
+    EXPECT_THAT(outcome.errors,
+                AllOf(HasSubstr("not enough memory, the matrices of 24,001 tokens and 2 heads take "
+                                "4.3 GiB"),
+                      HasSubstr("a smaller --longest or one --head")))
+        << form;
+  }
+}
+
+TEST_F(InspectTest, says_that_a_checkpoint_has_diverged) {
+  train("run", "--max-steps 2");
+  const std::filesystem::path path = folder_ / "run/step-00000002.h5";
+  // Infinite scores come of large parameters, too.
+  for (const auto& [value, message] : {std::pair{NAN, "a number of its parameters is nan"},
+                                       {1e30F, "a number of layer 0's attention is "}}) {
+    write_with(path, "bad", "layers.0.attention.norm.weight", value);
+    for (const std::string form : {"attention", "similarity"}) {
+      const std::string inspect =
+          "inspect " + form + " --checkpoint bad --fasta two.fasta --out map";
+      expect_refused(inspect, 65, message);
+      expect_refused(inspect, 65, "the checkpoint may come from a diverged run");
+    }
+  }
+  EXPECT_FALSE(std::filesystem::exists(folder_ / "map.h5"));
+  EXPECT_FALSE(std::filesystem::exists(folder_ / "map.png"));
 }
 
 TEST_F(InspectTest, models_of_bytes_have_attention_and_no_similarity) {
@@ -370,6 +438,23 @@ TEST_F(InspectTest, replaces_files_only_when_told_to) {
   }
 }
 
+TEST_F(InspectTest, looks_at_its_output_before_anything_else) {
+  std::filesystem::create_directories(folder_ / "folder.png");
+  for (const std::string form : {"attention", "similarity"}) {
+    const std::string inspect = "inspect " + form + " --checkpoint no --fasta no.fasta --out ";
+    expect_refused(inspect + "no/s", 74, "no/s.h5: the file cannot be made");
+    expect_refused(inspect + "folder --overwrite", 64, "folder.png: there is a folder");
+    expect_refused(inspect + "s", 66, "no");
+    write_text(folder_ / "old.h5", "mine");
+    expect_refused(inspect + "old", 64, "old.h5: the file exists already");
+    expect_refused(inspect + "old --overwrite", 66, "no");
+    EXPECT_EQ(contents_of(folder_ / "old.h5"), "mine");
+  }
+  for (const std::string left : {"s.h5", "s.h5.partial", "s.png", "s.png.partial"}) {
+    EXPECT_FALSE(std::filesystem::exists(folder_ / left)) << left;
+  }
+}
+
 TEST_F(InspectTest, without_gnuplot_the_numbers_are_there) {
   train("run", "--max-steps 2");
   const auto inspect = [&](const std::string& path, const std::string& out) {
@@ -391,6 +476,19 @@ TEST_F(InspectTest, without_gnuplot_the_numbers_are_there) {
   EXPECT_EQ(fails.code, 74) << fails.errors;
   EXPECT_THAT(fails.errors, HasSubstr("no such terminal"));
   EXPECT_FALSE(std::filesystem::exists(folder_ / "fails.png"));
+}
+
+TEST_F(InspectTest, what_a_user_has_told_gnuplot_changes_no_picture) {
+  train("run", "--max-steps 2");
+  write_text(folder_ / "home/.gnuplot", "set label 'mine' at screen 0.5, 0.5 front\n");
+  for (const std::string home : {"nobody", "home"}) {
+    const Outcome outcome =
+        shell("HOME=$PWD/" + home + " " + program() +
+              " inspect attention --checkpoint run --fasta two.fasta --out " + home + "_map");
+    ASSERT_EQ(outcome.code, 0) << outcome.errors;
+  }
+  expect_picture("home_map.png", 400);
+  EXPECT_EQ(contents_of(folder_ / "home_map.png"), contents_of(folder_ / "nobody_map.png"));
 }
 
 TEST_F(InspectTest, a_path_and_a_form_exclude_each_other) {

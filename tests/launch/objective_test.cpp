@@ -1,6 +1,4 @@
 // Models that predict masked tokens: trained, evaluated, resumed, and what they are no use for.
-#include <cmath>
-
 #include "tests/support/program.h"
 
 namespace longscan::test {
@@ -26,11 +24,6 @@ class ObjectiveTest : public ProgramTest {
 constexpr const char* kMasked =
     "train --config small.textproto --set model.causal=false "
     "--set training.objective=masked_token --set training.segment=0 ";
-
-double number_behind(const std::string& text, const std::string& label) {
-  const std::size_t found = text.find(label);
-  return found == std::string::npos ? NAN : std::stod(text.substr(found + label.size()));
-}
 
 TEST_F(ObjectiveTest, masked_tokens_are_learned_from_both_sides) {
   // Each letter mostly follows from the one before it, as that does from this one; without

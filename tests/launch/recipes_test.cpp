@@ -22,6 +22,16 @@ class RecipesTest : public ProgramTest {
                  arguments + " --folder recipes --threads 1");
   }
 
+  /// Where the script has kept the runs of some data.
+  std::filesystem::path runs_of(const std::string& data, const std::string& name) {
+    for (const auto& entry : std::filesystem::directory_iterator(folder_ / "recipes")) {
+      const std::string folder = entry.path().filename().string();
+      if (entry.is_directory() && folder.starts_with(data + "-")) return entry.path() / name;
+    }
+    ADD_FAILURE() << "there are no runs of " << data;
+    return {};
+  }
+
   std::string copy_task(const std::string& arguments) {
     const Outcome outcome = shell(
         "/usr/bin/python3 '" LONGSCAN_SOURCE_DIR "/launch/recipes/copy_task.py' " + arguments);
@@ -45,9 +55,23 @@ std::string word_of(const std::string& sequence) {
   return sequence.substr(1, sequence.find('Y', 1) - 1);
 }
 
-double number_behind(const std::string& text, const std::string& label) {
-  const std::size_t found = text.find(label);
-  return found == std::string::npos ? NAN : std::stod(text.substr(found + label.size()));
+using Row = std::vector<std::string>;
+
+/// What the table says of each run, without the unigram baseline.
+std::vector<Row> rows_of(const std::string& told) {
+  std::vector<Row> rows;
+  std::istringstream lines(told.substr(told.find("|---|")));
+  std::string line;
+  std::getline(lines, line);
+  while (std::getline(lines, line) && line.starts_with("| ")) {
+    Row row;
+    for (std::size_t begin = 2, end = 0; begin < line.size(); begin = end + 3) {
+      end = line.find(" |", begin);
+      row.push_back(line.substr(begin, end - begin));
+    }
+    if (row[0] != "unigram baseline") rows.push_back(row);
+  }
+  return rows;
 }
 
 TEST_F(RecipesTest, every_example_configuration_fits_the_program) {
@@ -133,13 +157,69 @@ TEST_F(RecipesTest, are_trained_once_and_told_as_a_table) {
   EXPECT_THAT(first.output,
               AllOf(HasSubstr("saved"), ContainsRegex("\n\\| identity" + row),
                     ContainsRegex("\n\\| elu1" + row), HasSubstr("| unigram baseline | |")));
-  const std::string run = "recipes/sample/proteins-3/elu1";
-  EXPECT_EQ(metric(folder_ / run, "step").back(), 3);
+  const std::filesystem::path runs = runs_of("sample", "proteins-3-steps-1-ranks");
+  EXPECT_EQ(metric(runs / "elu1", "step").back(), 3);
 
   const Outcome second = recipe(arguments);
   EXPECT_EQ(second.code, 0) << second.errors;
   EXPECT_THAT(second.output, Not(HasSubstr("saved")));
   EXPECT_EQ(second.output, first.output.substr(first.output.find("\n== proteins: ")));
+
+  // The table would mix two recipes.
+  write_text(runs / "recipe.textproto", "# another one\n" + contents_of(runs / "recipe.textproto"));
+  const Outcome changed = recipe(arguments);
+  EXPECT_EQ(changed.code, 64);
+  EXPECT_THAT(changed.errors, AllOf(HasSubstr("launch/configs/proteins.textproto has changed"),
+                                    HasSubstr("remove that folder")));
+}
+
+TEST_F(RecipesTest, switch_tells_what_softmax_s_parameters_are_worth_before_and_after_learning) {
+  write_text(folder_ / "sample.fasta", sample_fasta(200));
+  const Outcome told = recipe("switch --data sample.fasta --steps 1");
+  ASSERT_EQ(told.code, 0) << told.errors << told.output;
+  EXPECT_THAT(told.output, ContainsRegex("parameters kept from .*/softmax/step-00000001.h5"));
+  const std::filesystem::path runs = runs_of("sample", "switch-1-steps-1-ranks");
+  const std::vector<double> switched = metric(runs / "switched", "validation_loss");
+  ASSERT_EQ(switched.size(), 2U);
+  EXPECT_EQ(metric(runs / "switched", "step").at(0), 0);
+  const auto loss_of = [&](const char* run) {
+    return metric(runs / run, "validation_loss").back();
+  };
+  const std::vector<std::tuple<std::string, std::string, double>> expected{
+      {"softmax", "1", loss_of("softmax")},
+      {"favor_softmax, right after the switch", "0", switched[0]},
+      {"favor_softmax, switched and fine-tuned", "1", switched[1]},
+      {"favor_softmax from scratch", "1", loss_of("scratch")},
+      {"favor_softmax from scratch", "2", loss_of("scratch-longer")}};
+  const std::vector<Row> rows = rows_of(told.output);
+  ASSERT_EQ(rows.size(), expected.size()) << told.output;
+  for (std::size_t i = 0; i < rows.size(); ++i) {
+    const auto& [name, steps, loss] = expected[i];
+    ASSERT_EQ(rows[i].size(), 6U);
+    EXPECT_EQ(rows[i][0], name);
+    EXPECT_EQ(rows[i][1], steps);
+    EXPECT_NEAR(std::stod(rows[i][2]), loss, 1e-4) << name;
+    EXPECT_NEAR(std::stod(rows[i][3]), std::exp(loss), 2e-3) << name;
+    EXPECT_THAT(rows[i][4], ContainsRegex("^[0-9.]+ %$"));
+  }
+}
+
+TEST_F(RecipesTest, books_are_told_by_the_byte_and_by_the_word) {
+  std::string book;
+  for (int i = 0; i < 200; ++i) book += "Call me what you will, said the whale.\n";  // 8 words
+  write_text(folder_ / "pg/train/1.txt", book);
+  write_text(folder_ / "pg/validation/2.txt", book);
+  write_text(folder_ / "pg/metadata.csv", "1,A,1851,http://a.b\n2,B,1851,http://a.b\n");
+  const Outcome told = recipe("books --data pg --kinds elu1 --steps 1");
+  ASSERT_EQ(told.code, 0) << told.errors << told.output;
+  const std::vector<Row> rows = rows_of(told.output);
+  ASSERT_EQ(rows.size(), 1U) << told.output;
+  ASSERT_EQ(rows[0].size(), 8U);
+  EXPECT_EQ(rows[0][0], "elu1");
+  // The bytes of the book, and its end.
+  const double nats = std::stod(rows[0][2]) * static_cast<double>(book.size() + 1);
+  EXPECT_NEAR(std::stod(rows[0][6]), nats / static_cast<double>(book.size()) / std::log(2), 2e-4);
+  EXPECT_NEAR(std::log(std::stod(rows[0][7])), nats / (200 * 8), 1e-3);
 }
 
 TEST_F(RecipesTest, what_is_not_known_or_not_there_is_refused) {
@@ -148,6 +228,7 @@ TEST_F(RecipesTest, what_is_not_known_or_not_there_is_refused) {
         {"proteins --kinds linformer", 64, "proteins has no kind 'linformer', only: identity"},
         {"concatenated --kinds 'elu1 softmax'", 64, "concatenated has no kind 'softmax'"},
         {"switch --kinds softmax", 64, "without --kinds"},
+        {"proteins --kinds ' '", 64, "--kinds needs a kind"},
         {"proteins --steps many", 64, "--steps needs a number, not 'many'"},
         {"proteins --steps=0", 64, "--steps needs at least 1"},
         {"proteins --ranks", 64, "--ranks needs a"},

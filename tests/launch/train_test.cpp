@@ -25,11 +25,6 @@ void expect_near(const std::vector<double>& a, const std::vector<double>& b, dou
   for (std::size_t i = 0; i < a.size(); ++i) EXPECT_NEAR(a[i], b[i], tolerance) << i;
 }
 
-double number_behind(const std::string& text, const std::string& label) {
-  const std::size_t found = text.find(label);
-  return found == std::string::npos ? NAN : std::stod(text.substr(found + label.size()));
-}
-
 TEST_F(TrainTest, learns_and_says_how_it_goes) {
   const std::string told =
       succeed("train --config small.textproto --run run --max-steps 60 --log-every 20");

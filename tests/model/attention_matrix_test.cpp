@@ -117,7 +117,7 @@ Seen look_at(const Form& form, const Line& line, DType dtype) {
     Arena arena;
     const AttentionObserver observer = [&](Pass& pass, const AttentionWeights& w,
                                            const AttentionHeads& heads, const AttentionLink& link) {
-      seen.matrix = numbers_of(attention_matrix(pass, w, heads, link));
+      seen.matrix = numbers_of(attention_matrix(pass, w, heads, link, {0, kHeads}));
       seen.query = numbers_of(heads.query);
       seen.key = numbers_of(heads.key);
       seen.value = numbers_of(heads.value);
@@ -378,7 +378,7 @@ TEST(AttentionMatrices, OfATransformerAreThoseOfItsLayersInOrder) {
       };
     };
     const std::int64_t layers[] = {0, 1, 2, 3};
-    transformer.attention_matrices(parameters.weights(), shard.shard, layers, into(all));
+    transformer.attention_matrices(parameters.weights(), shard.shard, layers, {0, 2}, into(all));
     ASSERT_EQ(all.size(), 4U);
     for (std::int64_t i = 0; i < 2 * 30 * 30; ++i) {
       const bool diagonal = i / 30 % 30 == i % 30;
@@ -388,8 +388,14 @@ TEST(AttentionMatrices, OfATransformerAreThoseOfItsLayersInOrder) {
     EXPECT_NE(all[1], all[2]);
     std::map<std::int64_t, Vector> some;
     const std::int64_t chosen[] = {2, 0};
-    transformer.attention_matrices(parameters.weights(), shard.shard, chosen, into(some));
+    transformer.attention_matrices(parameters.weights(), shard.shard, chosen, {0, 2}, into(some));
     EXPECT_EQ(some, (std::map<std::int64_t, Vector>{{0, all[0]}, {2, all[2]}}));
+    std::map<std::int64_t, Vector> second;
+    transformer.attention_matrices(parameters.weights(), shard.shard, chosen, {1, 2}, into(second));
+    ASSERT_EQ(second.size(), 2U);
+    for (const std::int64_t layer : chosen) {
+      EXPECT_EQ(second[layer], Vector(all[layer].begin() + 30 * 30, all[layer].end()));
+    }
   });
 }
 
@@ -399,7 +405,7 @@ TEST(AttentionMatrices, LeaveTheModelAsItWas) {
   with_model(hybrid(), [&](Device&, Parameters& parameters, Transformer& transformer) {
     const double before = transformer.evaluate(parameters.weights(), {&shard.shard, 1}).loss;
     const std::int64_t layers[] = {0, 2};
-    transformer.attention_matrices(parameters.weights(), shard.shard, layers,
+    transformer.attention_matrices(parameters.weights(), shard.shard, layers, {0, 2},
                                    [](std::int64_t, const Tensor&) {});
     EXPECT_EQ(transformer.evaluate(parameters.weights(), {&shard.shard, 1}).loss, before);
   });

@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 #include <sys/wait.h>
 
+#include <cmath>
 #include <cstdint>
 #include <cstdlib>
 #include <filesystem>
@@ -107,6 +108,12 @@ class ProgramTest : public testing::Test {
     return outcome.output;
   }
 };
+
+/// The number that follows `label` where it first stands, NaN where it stands nowhere.
+inline double number_behind(const std::string& text, const std::string& label) {
+  const std::size_t found = text.find(label);
+  return found == std::string::npos ? NAN : std::stod(text.substr(found + label.size()));
+}
 
 /// What follows `key` on each line of metrics.jsonl that has it.
 inline std::vector<double> metric(const std::filesystem::path& run, const std::string& key) {

@@ -1,5 +1,5 @@
 // The published table, in the order in which it is printed everywhere.
-#include "io/blosum62.h"
+#include "launch/blosum62.h"
 
 #include <algorithm>
 #include <iterator>

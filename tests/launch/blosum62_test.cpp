@@ -1,5 +1,5 @@
 // BLOSUM62 as it is published.
-#include "io/blosum62.h"
+#include "launch/blosum62.h"
 
 #include <gtest/gtest.h>
 
