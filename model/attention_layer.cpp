@@ -29,6 +29,10 @@ FeatureMap feature_map_of(const AttentionLink& link) {
   return {.kind = feature_kind_of(link.attention.kind), .projection = link.projection};
 }
 
+BlockLink block_link_of(const AttentionLink& link) {
+  return {.exchange = link.blocks, .borders = link.states.borders};
+}
+
 AttentionHeads heads_of(const Pass& pass, const AttentionKept& kept) {
   return AttentionHeads::of(kept.query_key_value, pass.options);
 }
@@ -104,7 +108,7 @@ void differentiate(Pass& pass, const AttentionWeights& weights, const AttentionW
                                           meanwhile);
     case AttentionKind::softmax:
       return softmax_attention_backward(pass, heads, {d_out, out, kept.normalizer}, d_heads,
-                                        link.blocks, meanwhile);
+                                        block_link_of(link), meanwhile);
     default:
       return linear_attention_backward(pass, feature_map_of(link), heads,
                                        {d_out, out, kept.normalizer}, d_heads, link.states,
@@ -127,7 +131,7 @@ Tensor attend(Pass& pass, const AttentionWeights& weights, const AttentionHeads&
                                                    kept.normalizer, meanwhile);
       return out;
     case AttentionKind::softmax:
-      softmax_attention_forward(pass, heads, link.blocks, out, kept.normalizer, meanwhile);
+      softmax_attention_forward(pass, heads, block_link_of(link), out, kept.normalizer, meanwhile);
       if (pass.generates) link.cache.append(pass, heads);
       return out;
     default:

@@ -23,10 +23,10 @@ struct AttentionKept {
 struct AttentionLink {
   std::int64_t layer = 0;
   const AttentionOptions& attention;
-  Tensor projection;     ///< of random features, [features, head_dim]; absent unless favor_*
-  StateLink states;      ///< of all kinds but exact softmax
-  BlockLink blocks;      ///< of exact softmax
-  KeyValueCache& cache;  ///< of exact softmax, in generation: takes in the tokens of every pass
+  Tensor projection;      ///< of random features, [features, head_dim]; absent unless favor_*
+  StateLink states;       ///< of all kinds but exact softmax
+  BlockExchange& blocks;  ///< of exact softmax
+  KeyValueCache& cache;   ///< of exact softmax, in generation: takes in the tokens of every pass
 };
 
 /// On a first visit: everything that the next segment needs of this layer, and no more. Exchanges

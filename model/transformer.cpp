@@ -150,7 +150,7 @@ AttentionLink Transformer::link(std::int64_t layer, std::int64_t segment,
                      .carry = states_.carry(layer),
                      .d_carry = states_.d_carry(layer),
                      .first_visit = first_visit},
-          .blocks = {.exchange = blocks_, .borders = borders},
+          .blocks = blocks_,
           .cache = caches_.at(static_cast<std::size_t>(layer))};
 }
 

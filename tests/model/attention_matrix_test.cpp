@@ -147,7 +147,7 @@ Seen look_at(const Form& form, const Line& line, DType dtype) {
                                         .before = states.before(0, 0),
                                         .behind = states.behind(0),
                                         .carry = states.carry(0)},
-                             .blocks = {.exchange = blocks, .borders = borders},
+                             .blocks = blocks,
                              .cache = cache};
     AttentionKept kept;
     const OwnedTensor in = OwnedTensor::random(dtype, {kTokens, options.width}, 6);

@@ -78,7 +78,7 @@ class Bench {
                                       .carry = states_.carry(layer),
                                       .d_carry = states_.d_carry(layer),
                                       .first_visit = first_visit},
-                           .blocks = {.exchange = blocks_, .borders = borders_},
+                           .blocks = blocks_,
                            .cache = cache_};
     };
   }
