@@ -150,9 +150,10 @@ std::int64_t check_model(Communicator& group, std::int64_t tokens) {
   });
   const std::int64_t bytes = group.traffic().bytes - before.bytes;
   const double waited = group.traffic().seconds - before.seconds;
-  // A layer sends its state forward and its gradient backward; the borders of a segment are a byte.
+  // A layer sends its state forward and its gradient backward; the borders of a shard are a number.
   const std::int64_t floats = model.state_size(0) * model.layers * 2;
-  const std::int64_t expected = floats * std::int64_t{sizeof(float)} + 1;
+  const std::int64_t expected =
+      floats * std::int64_t{sizeof(float)} + std::int64_t{sizeof(std::int64_t)};
   const std::int64_t wrong = over_ranks(group, bytes == expected ? 0 : 1);
   print_on_first(group, "{:>9} {:>12} {:>12} {:>9.3f} {:>14.2f} {:>6}\n", tokens, bytes, expected,
                  seconds, 100 * waited / seconds, wrong);

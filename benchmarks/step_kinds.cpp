@@ -17,8 +17,10 @@ constexpr double kMebibyte = 1 << 20;
 
 // What is linear in the length has an exponent of 1, but for caches and fixed costs.
 constexpr double kLargestExponent = 1.05;
-// By so much memory of reversible models may differ between depths.
-constexpr double kSameMemory = 1.05;
+// By so much the memory of reversible models may differ between depths: it is measured as the
+// process's, in large pages, of which a small model has few. Ordinary models need six times as
+// much.
+constexpr double kSameMemory = 1.25;
 
 struct Found {
   double seconds = 0;   // of a step, as all here
