@@ -4,6 +4,7 @@
 
 #include <vector>
 
+#include "kernels/arena.h"
 #include "kernels/device.h"
 #include "kernels/linear_attention.h"
 #include "kernels/linformer.h"
@@ -45,7 +46,7 @@ class AttentionCall {
 
   Device& device_;
   CallShape shape_;
-  Arena memory_;
+  Arena memory_{device_};
   Tensor query_, key_, value_, out_, d_out_, normalizer_, d_query_, d_key_, d_value_;
   Tensor features_;                                                              // W of favor_*
   Tensor position_, projection_[2], d_projection_[2], projected_, d_projected_;  // of linformer

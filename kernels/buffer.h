@@ -1,64 +1,37 @@
-// Owned memory: `Buffer` for what lives long, `Arena` for the activations of one step.
+// Owned memory of a device.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
-#include <initializer_list>
 #include <memory>
-#include <vector>
-
-#include "kernels/tensor.h"
 
 namespace longscan {
 
-/// Bytes of one device, 64-byte aligned (a cache line, an AVX-512 register), zeroed when made.
-/// Move-only.
+/// Bytes of one device, aligned to 64 at least (a cache line, an AVX-512 register), zeroed when
+/// made. Move-only. `Device::allocate` makes one in the memory of its device.
 class Buffer {
  public:
+  /// Gives memory back.
+  using Release = void (*)(std::byte*);
+
   Buffer() = default;
-  /// Throws internal when `bytes` is negative, std::bad_alloc when there is no memory.
+  /// Of the host's memory. Throws internal when `bytes` is negative, std::bad_alloc when there is
+  /// no memory.
   explicit Buffer(std::int64_t bytes);
+  /// Takes `bytes` bytes at `data` over, which `release` will give back.
+  Buffer(std::byte* data, std::int64_t bytes, Release release)
+      : data_(data, Free{release}), bytes_(bytes) {}
 
   std::byte* data() const { return data_.get(); }
   std::int64_t bytes() const { return bytes_; }
 
  private:
   struct Free {
-    void operator()(std::byte* data) const;
+    Release release;
+    void operator()(std::byte* data) const { release(data); }
   };
   std::unique_ptr<std::byte, Free> data_;
   std::int64_t bytes_ = 0;
-};
-
-/// Hands out tensors one behind the other and takes them all back at once. The first step finds out
-/// how much is needed, in blocks; `rewind` then makes one block of that much, so later steps of the
-/// same shape allocate nothing.
-class Arena {
- public:
-  /// A dense tensor with undefined contents, valid until `rewind` or until a rewind to an earlier
-  /// mark.
-  Tensor take(DType dtype, std::initializer_list<std::int64_t> shape);
-
-  /// A position to go back to. Tensors taken after it die with `rewind_to`.
-  struct Mark {
-    std::size_t block = 0;
-    std::int64_t used = 0;
-    std::int64_t in_use = 0;
-  };
-  Mark mark() const { return {block_, used_, in_use_}; }
-  void rewind_to(Mark mark);
-  /// Takes everything back.
-  void rewind();
-
-  /// Bytes held now. Behind a `rewind`, the most that was ever in use, or the smallest block.
-  std::int64_t bytes() const;
-
- private:
-  std::vector<Buffer> blocks_;
-  std::size_t block_ = 0;
-  std::int64_t used_ = 0;    // of that block
-  std::int64_t in_use_ = 0;  // of all
-  std::int64_t most_ = 0;    // that was ever in use
 };
 
 }  // namespace longscan

@@ -18,6 +18,11 @@ void Copy::check() const {
       "Copy.in", "has the shape of out");
 }
 
+void Round::check() const {
+  require_operand("Round.out", out, DType::bf16, {out.shape[0]});
+  require_operand("Round.in", in, DType::f32, {out.shape[0]});
+}
+
 void Add::check() const {
   require_float("Add.out", out);
   for (const auto& [name, tensor] : {std::pair{"Add.out", out}, {"Add.a", a}, {"Add.b", b}}) {

@@ -21,10 +21,11 @@ void Embedding::check() const {
 }
 
 void EmbeddingBackward::check() const {
-  require_float("EmbeddingBackward.d_table", d_table);
+  require_float("EmbeddingBackward.d_out", d_out);
   const std::int64_t width = d_table.shape[1];
-  require_operand("EmbeddingBackward.d_table", d_table, d_table.dtype, {d_table.shape[0], width});
-  require_operand("EmbeddingBackward.d_out", d_out, d_table.dtype, {d_out.shape[0], width});
+  require_operand("EmbeddingBackward.d_table", d_table, sum_type(d_out.dtype),
+                  {d_table.shape[0], width});
+  require_operand("EmbeddingBackward.d_out", d_out, d_out.dtype, {d_out.shape[0], width});
   require_index("EmbeddingBackward.index", index, d_out.shape[0]);
 }
 
@@ -47,7 +48,7 @@ void Rotary::check() const {
   const std::int64_t dim = x.shape[2];
   require_dtype("Rotary.x", x, x.dtype);
   require_shape("Rotary.x", x, {x.shape[0], x.shape[1], dim});
-  require_operand("Rotary.table", table, x.dtype, {x.shape[0], dim});
+  require_operand("Rotary.table", table, sum_type(x.dtype), {x.shape[0], dim});
   require(dim % 2 == 0, "Rotary.x", "has an even last dimension");
 }
 

@@ -29,12 +29,18 @@ void MatMul::check() const {
 void Linear::check() const {
   MatMul{.out = out, .a = in, .b = weight, .transpose_b = true}.check();
   if (!bias.present()) return;
-  require_dtype("Linear.bias", bias, out.dtype);
+  require_dtype("Linear.bias", bias, sum_type(out.dtype));
   require_shape("Linear.bias", bias, {out.shape[1]});
 }
 
 void LinearBackwardWeight::check() const {
-  MatMul{.out = d_weight, .a = d_out, .b = in, .transpose_a = true}.check();
+  require(d_weight.rank == 2 && d_out.rank == 2 && in.rank == 2, "LinearBackwardWeight",
+          "multiplies matrices");
+  const std::int64_t tokens = in.shape[0];
+  require_float_matrix("LinearBackwardWeight.d_weight", d_weight, sum_type(in.dtype),
+                       d_out.shape[1], in.shape[1]);
+  require_float_matrix("LinearBackwardWeight.d_out", d_out, in.dtype, tokens, d_out.shape[1]);
+  require_float_matrix("LinearBackwardWeight.in", in, in.dtype, tokens, in.shape[1]);
   if (!d_bias.present()) return;
   require_dtype("LinearBackwardWeight.d_bias", d_bias, d_weight.dtype);
   require_shape("LinearBackwardWeight.d_bias", d_bias, {d_weight.shape[0]});

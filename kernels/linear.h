@@ -6,10 +6,11 @@
 namespace longscan {
 
 class Cpu;
+class Cuda;
 
 /// out = op(a) op(b), or out += with `accumulate`; op transposes where its flag says so.
 struct MatMul {
-  Tensor out;  ///< [m, n], f32 or f64; rows of all operands may have gaps between them
+  Tensor out;  ///< [m, n], f32, f64 or bf16; rows of all operands may have gaps between them
   Tensor a;    ///< [m, k], or [k, m] with transpose_a
   Tensor b;    ///< [k, n], or [n, k] with transpose_b
   bool transpose_a = false;
@@ -18,16 +19,18 @@ struct MatMul {
   void check() const;
 };
 void execute(Cpu&, const MatMul&);
+void execute(Cuda&, const MatMul&);
 
 /// out = in weight^T + bias.
 struct Linear {
-  Tensor out;     ///< [tokens, outputs], f32 or f64; rows may have gaps between them
+  Tensor out;     ///< [tokens, outputs], f32, f64 or bf16; rows may have gaps between them
   Tensor in;      ///< [tokens, inputs]; rows may have gaps between them
   Tensor weight;  ///< [outputs, inputs]
   Tensor bias;    ///< [outputs], or absent
   void check() const;
 };
 void execute(Cpu&, const Linear&);
+void execute(Cuda&, const Linear&);
 
 /// d_weight += d_out^T in; d_bias += the column sums of d_out. (The gradient of `in` is
 /// MatMul{d_in, d_out, weight}.)
@@ -39,5 +42,6 @@ struct LinearBackwardWeight {
   void check() const;
 };
 void execute(Cpu&, const LinearBackwardWeight&);
+void execute(Cuda&, const LinearBackwardWeight&);
 
 }  // namespace longscan

@@ -24,7 +24,7 @@ class Contract {
     rows(operand, tensor, value_dim_);
   }
   void state(const char* operand, const Tensor& tensor) const {
-    require_operand(name(operand).c_str(), tensor, like_.dtype,
+    require_operand(name(operand).c_str(), tensor, sum_type(like_.dtype),
                     {like_.shape[1], map_.features(dim_), map_.state_columns(value_dim_)});
   }
   void optional_state(const char* operand, const Tensor& tensor) const {
@@ -54,7 +54,7 @@ class Contract {
     normalizer(gradient.normalizer);
   }
   void normalizer(const Tensor& tensor) const {
-    require_dtype(name("normalizer").c_str(), tensor, like_.dtype);
+    require_dtype(name("normalizer").c_str(), tensor, sum_type(like_.dtype));
     require_shape(name("normalizer").c_str(), tensor, {like_.shape[0], like_.shape[1]});
   }
 

@@ -24,10 +24,11 @@
 namespace longscan {
 
 class Cpu;
+class Cuda;
 
 /// What every operation here works on. A shard may have no tokens.
 struct LinearAttentionInput {
-  Tensor query;  ///< [tokens, heads, dim], f32 or f64; gaps between tokens are allowed
+  Tensor query;  ///< [tokens, heads, dim], f32, f64 or bf16; gaps between tokens are allowed
   Tensor key;    ///< [tokens, heads, dim]
   Tensor value;  ///< [tokens, heads, value_dim]
   /// [count] i64, ascending indices of tokens in [0, tokens) that begin a document; absent or empty
@@ -53,6 +54,7 @@ struct LinearAttentionSum {
   void check() const;
 };
 void execute(Cpu&, const LinearAttentionSum&);
+void execute(Cuda&, const LinearAttentionSum&);
 
 /// out and normaliser of every token; a token that sees no key gets zeros. Tokens of the front also
 /// attend to `state_before`, those of the back to `state_behind`.
@@ -65,6 +67,7 @@ struct LinearAttention {
   void check() const;
 };
 void execute(Cpu&, const LinearAttention&);
+void execute(Cuda&, const LinearAttention&);
 
 /// One more token at constant cost, for generation: state += phi(k) v~^T, then out from the state.
 struct LinearAttentionStep {
@@ -74,6 +77,7 @@ struct LinearAttentionStep {
   void check() const;
 };
 void execute(Cpu&, const LinearAttentionStep&);
+void execute(Cuda&, const LinearAttentionStep&);
 
 /// What the outputs hand back.
 struct LinearAttentionGradient {
@@ -91,6 +95,7 @@ struct LinearAttentionGradientSum {
   void check() const;
 };
 void execute(Cpu&, const LinearAttentionGradientSum&);
+void execute(Cuda&, const LinearAttentionGradientSum&);
 
 /// d_query. Where causal it looks back: it needs no more of other shards than forward did.
 struct LinearAttentionBackwardQuery {
@@ -102,6 +107,7 @@ struct LinearAttentionBackwardQuery {
   void check() const;
 };
 void execute(Cpu&, const LinearAttentionBackwardQuery&);
+void execute(Cuda&, const LinearAttentionBackwardQuery&);
 
 /// d_key and d_value. Tokens of the back also receive from `state_behind`, those of the front from
 /// `state_before`.
@@ -115,5 +121,6 @@ struct LinearAttentionBackwardKeyValue {
   void check() const;
 };
 void execute(Cpu&, const LinearAttentionBackwardKeyValue&);
+void execute(Cuda&, const LinearAttentionBackwardKeyValue&);
 
 }  // namespace longscan

@@ -1,6 +1,7 @@
 // The contracts of Linformer.
 #include "kernels/linformer.h"
 
+#include <algorithm>
 #include <string>
 
 namespace longscan {
@@ -26,25 +27,31 @@ class Contract {
     if (!starts.present()) return;
     require_operand(name("document_starts").c_str(), starts, DType::i64, {starts.shape[0]});
   }
-  /// After document_starts.
+  /// After document_starts. Whether the first token begins a document, they say in the memory of
+  /// the device, where nobody looks here.
   void sums(const char* operand, const Tensor& tensor, const Tensor& starts) const {
-    const std::int64_t documents = count_documents(like_.shape[0], starts);
-    require_operand(name(operand).c_str(), tensor, like_.dtype,
-                    {documents * like_.shape[1], projected_length_, 2 * like_.shape[2]});
+    const std::int64_t heads = like_.shape[1];
+    const std::int64_t documents = tensor.shape[0] / std::max<std::int64_t>(heads, 1);
+    require_operand(name(operand).c_str(), tensor, sum_type(like_.dtype),
+                    {documents * heads, projected_length_, 2 * like_.shape[2]});
+    const std::int64_t before_starts = documents - starts.size();
+    require(like_.shape[0] > 0 ? before_starts == 0 || before_starts == 1 : documents == 0,
+            name(operand).c_str(), "has one entry a document and head");
   }
-  void projection(const char* operand, const Tensor& tensor, const Tensor& key_projection) const {
+  void projection(const char* operand, const Tensor& tensor, const Tensor& key_projection,
+                  DType dtype) const {
     require(
         key_projection.rank == 2 && (key_projection.shape[0] == projected_length_ ||
                                      key_projection.shape[0] == like_.shape[1] * projected_length_),
         name("key_projection").c_str(), "has k rows, or k for each head");
-    require_operand(name(operand).c_str(), tensor, like_.dtype,
+    require_operand(name(operand).c_str(), tensor, dtype,
                     {key_projection.shape[0], key_projection.shape[1]});
   }
   void keys(const LinformerKeys& keys) const {
     tokens("key", keys.key);
     tokens("value", keys.value);
-    projection("key_projection", keys.key_projection, keys.key_projection);
-    projection("value_projection", keys.value_projection, keys.key_projection);
+    projection("key_projection", keys.key_projection, keys.key_projection, like_.dtype);
+    projection("value_projection", keys.value_projection, keys.key_projection, like_.dtype);
     require_operand(name("position").c_str(), keys.position, DType::i64, {like_.shape[0]});
     document_starts(keys.document_starts);
     if (!keys.key_mask.present()) return;
@@ -56,7 +63,8 @@ class Contract {
     sums("projected", queries.projected, queries.document_starts);
   }
   void log_sum(const Tensor& tensor) const {
-    require_operand(name("log_sum").c_str(), tensor, like_.dtype, {like_.shape[0], like_.shape[1]});
+    require_operand(name("log_sum").c_str(), tensor, sum_type(like_.dtype),
+                    {like_.shape[0], like_.shape[1]});
   }
   void gradient(const LinformerGradient& gradient) const {
     tokens("d_out", gradient.d_out);
@@ -112,8 +120,9 @@ void LinformerBackwardKeys::check() const {
   contract.tokens("d_key", d_key);
   contract.tokens("d_value", d_value);
   contract.keys(keys);
-  contract.projection("d_key_projection", d_key_projection, keys.key_projection);
-  contract.projection("d_value_projection", d_value_projection, keys.key_projection);
+  const DType sums = sum_type(keys.key.dtype);
+  contract.projection("d_key_projection", d_key_projection, keys.key_projection, sums);
+  contract.projection("d_value_projection", d_value_projection, keys.key_projection, sums);
   contract.sums("d_projected", d_projected, keys.document_starts);
 }
 

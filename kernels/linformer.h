@@ -18,6 +18,7 @@
 namespace longscan {
 
 class Cpu;
+class Cuda;
 
 /// Documents that have tokens in a shard of `tokens` tokens. document_starts: [count] i64,
 /// ascending indices of tokens in [0, tokens) that begin a document; absent or empty when none
@@ -27,7 +28,7 @@ std::int64_t count_documents(std::int64_t tokens, const Tensor& document_starts)
 /// What is projected. A shard may have no tokens. Operations on it throw data where a document is
 /// longer than n.
 struct LinformerKeys {
-  Tensor key;    ///< [tokens, heads, dim], f32 or f64; gaps between tokens are allowed
+  Tensor key;    ///< [tokens, heads, dim], f32, f64 or bf16; gaps between tokens are allowed
   Tensor value;  ///< [tokens, heads, dim]
   /// E, [rows, n]: rows = heads * k, head after head, or k for all heads. May be value_projection.
   Tensor key_projection;
@@ -46,10 +47,11 @@ struct LinformerProject {
   void check() const;
 };
 void execute(Cpu&, const LinformerProject&);
+void execute(Cuda&, const LinformerProject&);
 
 /// The sums to attend to and who does.
 struct LinformerQueries {
-  Tensor query;      ///< [tokens, heads, dim], f32 or f64; gaps between tokens are allowed
+  Tensor query;      ///< [tokens, heads, dim], f32, f64 or bf16; gaps between tokens are allowed
   Tensor projected;  ///< [documents * heads, k, 2 * dim]: [EK, FV] of whole documents
   Tensor document_starts;
 };
@@ -62,6 +64,7 @@ struct LinformerAttend {
   void check() const;
 };
 void execute(Cpu&, const LinformerAttend&);
+void execute(Cuda&, const LinformerAttend&);
 
 /// What the outputs hand back.
 struct LinformerGradient {
@@ -79,6 +82,7 @@ struct LinformerBackwardProjected {
   void check() const;
 };
 void execute(Cpu&, const LinformerBackwardProjected&);
+void execute(Cuda&, const LinformerBackwardProjected&);
 
 /// d_query = S EK.
 struct LinformerBackwardQuery {
@@ -88,6 +92,7 @@ struct LinformerBackwardQuery {
   void check() const;
 };
 void execute(Cpu&, const LinformerBackwardQuery&);
+void execute(Cuda&, const LinformerBackwardQuery&);
 
 /// d_key_p = d EK^T E[:, p] and d E[:, p] += d EK key_p, the sum over documents and over heads that
 /// share E; the same of values and F. Tokens that entered no sum get zeros.
@@ -101,5 +106,6 @@ struct LinformerBackwardKeys {
   void check() const;
 };
 void execute(Cpu&, const LinformerBackwardKeys&);
+void execute(Cuda&, const LinformerBackwardKeys&);
 
 }  // namespace longscan

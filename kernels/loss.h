@@ -6,6 +6,7 @@
 namespace longscan {
 
 class Cpu;
+class Cuda;
 
 /// For each row with target >= 0: totals[0] += -log softmax(logits)[target], totals[1] += 1 if the
 /// largest logit (the first of equals) is the target's, totals[2] += 1. Rows with target < 0 count
@@ -14,11 +15,12 @@ class Cpu;
 /// sums are added up in double, in the order of rows.
 struct CrossEntropy {
   Tensor totals;   ///< [3] f64, added to
-  Tensor logits;   ///< [tokens, vocabulary] dense, f32 or f64
+  Tensor logits;   ///< [tokens, vocabulary] dense, f32, f64 or bf16
   Tensor targets;  ///< [tokens] i32
   bool gradient = true;
   void check() const;
 };
 void execute(Cpu&, const CrossEntropy&);
+void execute(Cuda&, const CrossEntropy&);
 
 }  // namespace longscan

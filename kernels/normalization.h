@@ -6,13 +6,14 @@
 namespace longscan {
 
 class Cpu;
+class Cuda;
 
 /// With a bias (LayerNorm, Ba et al. 2016): out = (in - mean) * rstd * weight + bias,
 /// rstd = 1 / sqrt(mean((in - mean)^2) + epsilon).
 /// Without (RMSNorm, Zhang and Sennrich 2019): out = in * rstd * weight, rstd = 1 / sqrt(mean(in^2)
 /// + epsilon).
 struct Normalize {
-  Tensor out;        ///< [tokens, width] dense, f32 or f64
+  Tensor out;        ///< [tokens, width] dense, f32, f64 or bf16
   Tensor rstd;       ///< [tokens], kept for backward
   Tensor mean = {};  ///< [tokens], kept for backward; absent without a bias
   Tensor in;         ///< [tokens, width] dense
@@ -22,6 +23,7 @@ struct Normalize {
   void check() const;
 };
 void execute(Cpu&, const Normalize&);
+void execute(Cuda&, const Normalize&);
 
 /// d_in += the gradient with respect to `in`; d_weight and d_bias are added to.
 struct NormalizeBackward {
@@ -36,5 +38,6 @@ struct NormalizeBackward {
   void check() const;
 };
 void execute(Cpu&, const NormalizeBackward&);
+void execute(Cuda&, const NormalizeBackward&);
 
 }  // namespace longscan

@@ -16,6 +16,7 @@ void AdamW::check() const {
   require_operand("AdamW.first_moment", first_moment, parameter.dtype, {count});
   require_operand("AdamW.second_moment", second_moment, parameter.dtype, {count});
   require_operand("AdamW.gradient", gradient, parameter.dtype, {count});
+  if (rounded.present()) require_operand("AdamW.rounded", rounded, DType::bf16, {count});
   require(beta1 >= 0 && beta1 < 1, "AdamW.beta1", "lies in [0, 1)");
   require(beta2 >= 0 && beta2 < 1, "AdamW.beta2", "lies in [0, 1)");
   require(step >= 1, "AdamW.step", "counts from 1");

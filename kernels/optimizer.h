@@ -8,6 +8,7 @@
 namespace longscan {
 
 class Cpu;
+class Cuda;
 
 /// out[0] += sum of in^2, in double, in blocks that do not depend on the number of threads.
 struct SumOfSquares {
@@ -16,6 +17,7 @@ struct SumOfSquares {
   void check() const;
 };
 void execute(Cpu&, const SumOfSquares&);
+void execute(Cuda&, const SumOfSquares&);
 
 /// AdamW (Loshchilov and Hutter 2019, algorithm 2), with g = gradient * gradient_scale:
 /// m = beta1 m + (1 - beta1) g; v = beta2 v + (1 - beta2) g^2;
@@ -26,6 +28,7 @@ struct AdamW {
   Tensor first_moment;   ///< [count]
   Tensor second_moment;  ///< [count]
   Tensor gradient;       ///< [count]
+  Tensor rounded = {};   ///< [count] bf16: out, the parameter for products; may be absent
   double learning_rate = 0;
   double beta1 = 0.9;
   double beta2 = 0.95;
@@ -36,5 +39,6 @@ struct AdamW {
   void check() const;
 };
 void execute(Cpu&, const AdamW&);
+void execute(Cuda&, const AdamW&);
 
 }  // namespace longscan

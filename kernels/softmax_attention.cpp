@@ -25,7 +25,7 @@ class Contract {
     tokens(operand, tensor, key_.shape[0]);
   }
   void number(const char* operand, const Tensor& tensor) const {
-    require_operand(name(operand).c_str(), tensor, query_.dtype,
+    require_operand(name(operand).c_str(), tensor, sum_type(query_.dtype),
                     {query_.shape[0], query_.shape[1]});
   }
   void queries(const SoftmaxQueries& queries) const {

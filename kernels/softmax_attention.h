@@ -21,6 +21,7 @@
 namespace longscan {
 
 class Cpu;
+class Cuda;
 
 /// Tokens that follow each other in the line: the first is token `first_token` of it.
 struct LineBlock {
@@ -30,7 +31,7 @@ struct LineBlock {
 
 /// Who attends.
 struct SoftmaxQueries {
-  Tensor query;  ///< [tokens, heads, dim], f32 or f64; gaps between tokens are allowed
+  Tensor query;  ///< [tokens, heads, dim], f32, f64 or bf16; gaps between tokens are allowed
   LineBlock block;
 };
 
@@ -56,15 +57,17 @@ struct SoftmaxAttention {
   void check() const;
 };
 void execute(Cpu&, const SoftmaxAttention&);
+void execute(Cuda&, const SoftmaxAttention&);
 
 /// dot_ih = sum over d of a_ihd b_ihd: of d_out and out, what the gradient of a softmax subtracts.
 struct HeadDot {
   Tensor dot;  ///< [tokens, heads]
-  Tensor a;    ///< [tokens, heads, dim], f32 or f64; gaps between tokens are allowed
+  Tensor a;    ///< [tokens, heads, dim], f32, f64 or bf16; gaps between tokens are allowed
   Tensor b;    ///< [tokens, heads, dim]
   void check() const;
 };
 void execute(Cpu&, const HeadDot&);
+void execute(Cuda&, const HeadDot&);
 
 /// What the outputs hand back.
 struct SoftmaxGradient {
@@ -83,6 +86,7 @@ struct SoftmaxAttentionBackwardQuery {
   void check() const;
 };
 void execute(Cpu&, const SoftmaxAttentionBackwardQuery&);
+void execute(Cuda&, const SoftmaxAttentionBackwardQuery&);
 
 /// d_key_j += sum over i of s_ij q_i, d_value_j += sum over i of p_ij d_out_i.
 struct SoftmaxAttentionBackwardKeyValue {
@@ -95,5 +99,6 @@ struct SoftmaxAttentionBackwardKeyValue {
   void check() const;
 };
 void execute(Cpu&, const SoftmaxAttentionBackwardKeyValue&);
+void execute(Cuda&, const SoftmaxAttentionBackwardKeyValue&);
 
 }  // namespace longscan

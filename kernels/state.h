@@ -8,6 +8,7 @@
 namespace longscan {
 
 class Cpu;
+class Cuda;
 
 /// out = carry (or nothing where absent) + the sum of runs[begin .. end). The runs are added in
 /// ascending order with `ascending`, else in descending order, after the carry: a prefix is folded
@@ -28,5 +29,6 @@ struct FoldStates {
   void check() const;
 };
 void execute(Cpu& cpu, const FoldStates& operation);
+void execute(Cuda&, const FoldStates&);
 
 }  // namespace longscan

@@ -13,6 +13,8 @@ const char* name_of(DType dtype) {
       return "f32";
     case DType::f64:
       return "f64";
+    case DType::bf16:
+      return "bf16";
     case DType::i32:
       return "i32";
     case DType::i64:
@@ -142,9 +144,11 @@ void require_dense(const char* operand, const Tensor& tensor) {
 }
 
 void require_float(const char* operand, const Tensor& tensor) {
-  if (tensor.dtype == DType::f32 || tensor.dtype == DType::f64) return;
+  if (tensor.dtype == DType::f32 || tensor.dtype == DType::f64 || tensor.dtype == DType::bf16) {
+    return;
+  }
   throw Error(ErrorKind::internal, {.what = fmt::format("{} is {}", operand, describe(tensor)),
-                                    .why = "the contract is f32 or f64"});
+                                    .why = "the contract is f32, f64 or bf16"});
 }
 
 void require_operand(const char* operand, const Tensor& tensor, DType dtype,

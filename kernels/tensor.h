@@ -7,7 +7,7 @@
 
 namespace longscan {
 
-enum class DType : std::uint8_t { f32, f64, i32, i64, u8 };
+enum class DType : std::uint8_t { f32, f64, bf16, i32, i64, u8 };
 
 template <class T>
 struct DTypeOf;
@@ -39,6 +39,8 @@ constexpr std::int64_t size_of(DType dtype) {
       return 4;
     case DType::f64:
       return 8;
+    case DType::bf16:
+      return 2;
     case DType::i32:
       return 4;
     case DType::i64:
@@ -50,6 +52,13 @@ constexpr std::int64_t size_of(DType dtype) {
 }
 
 const char* name_of(DType dtype);
+
+/// What sums over numbers of a type are kept in, and what must not be rounded to it: states,
+/// normalisers, gradients of weights, biases. f32 for bf16 (8 bits of mantissa), else the type
+/// itself.
+constexpr DType sum_type(DType dtype) {
+  return dtype == DType::bf16 ? DType::f32 : dtype;
+}
 
 /// Up to three dimensions; the last one is contiguous (stride 1). Strides count elements. A default
 /// Tensor is absent: optional operands of an operation are left so.
@@ -96,7 +105,7 @@ void require_shape(const char* operand, const Tensor& tensor,
                    std::initializer_list<std::int64_t> shape);
 void require_dtype(const char* operand, const Tensor& tensor, DType dtype);
 void require_dense(const char* operand, const Tensor& tensor);
-void require_float(const char* operand, const Tensor& tensor);  ///< f32 or f64
+void require_float(const char* operand, const Tensor& tensor);  ///< f32, f64 or bf16
 /// Type, shape and no gaps at once.
 void require_operand(const char* operand, const Tensor& tensor, DType dtype,
                      std::initializer_list<std::int64_t> shape);

@@ -5,6 +5,7 @@
 #include <functional>
 #include <span>
 
+#include "kernels/arena.h"
 #include "kernels/device.h"
 #include "kernels/random.h"
 #include "model/options.h"

@@ -109,7 +109,7 @@ class Transformer {
   LayerStates states_;
   std::vector<KeyValueCache> caches_;  // one a layer
   RandomFeatures features_;
-  Arena arena_;
+  Arena arena_{device_};
   std::variant<ResidualLayers, ReversibleLayers> layers_;
   NormKept kept_norm_;
   Buffer totals_memory_;

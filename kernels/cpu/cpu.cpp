@@ -4,6 +4,7 @@
 #include <cblas.h>
 
 #include <climits>
+#include <cstring>
 
 #include "kernels/cpu/blas.h"
 
@@ -13,6 +14,10 @@ Cpu::Cpu(int threads)
     : pool_(std::make_unique<ThreadPool>(threads)),
       scratch_(static_cast<std::size_t>(threads) + 1) {
   blas::use_calling_thread_only();
+}
+
+void Cpu::copy(void* to, const void* from, std::int64_t bytes) {
+  if (bytes > 0) std::memmove(to, from, static_cast<std::size_t>(bytes));
 }
 
 std::byte* Cpu::grown(Buffer& buffer, std::int64_t bytes) {

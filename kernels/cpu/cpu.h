@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "kernels/buffer.h"
@@ -18,6 +19,14 @@ class Cpu {
   explicit Cpu(int threads);
 
   int threads() const { return pool_->threads(); }
+  std::string name() const { return "CPU"; }
+
+  // A device's memory is the host's, and operations have ended when they return.
+  Buffer allocate(std::int64_t bytes) { return Buffer(bytes); }
+  Buffer allocate_on_host(std::int64_t bytes) { return Buffer(bytes); }
+  void upload(void* to, const void* from, std::int64_t bytes) { copy(to, from, bytes); }
+  void download(void* to, const void* from, std::int64_t bytes) { copy(to, from, bytes); }
+  void synchronize() {}
 
   /// Calls `body(index, thread)` for every index in [0, count), in parallel.
   template <class Body>
@@ -48,6 +57,7 @@ class Cpu {
   }
 
  private:
+  static void copy(void* to, const void* from, std::int64_t bytes);
   static std::byte* grown(Buffer& buffer, std::int64_t bytes);
 
   std::unique_ptr<ThreadPool> pool_;

@@ -7,6 +7,7 @@
 #include <cstring>
 #include <utility>
 
+#include "kernels/bfloat16.h"
 #include "kernels/cpu/blocks.h"
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/dispatch.h"
@@ -97,6 +98,15 @@ void execute(Cpu& cpu, const Fill& operation) {
                                static_cast<T>(operation.value));
                    });
   });
+}
+
+void execute(Cpu& cpu, const Round& operation) {
+  const auto* in = operation.in.as<float>();
+  auto* out = operation.out.as<Bfloat16>();
+  cpu.for_blocks(operation.in.size(), kBlockNumbers,
+                 [&](std::int64_t begin, std::int64_t end, int) {
+                   for (std::int64_t i = begin; i < end; ++i) out[i] = Bfloat16(in[i]);
+                 });
 }
 
 void execute(Cpu& cpu, const Add& operation) {

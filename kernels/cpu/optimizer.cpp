@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "kernels/bfloat16.h"
 #include "kernels/cpu/blocks.h"
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/dispatch.h"
@@ -99,6 +100,12 @@ void execute(Cpu& cpu, const AdamW& operation) {
       adamw(operation.parameter.as<T>() + begin, operation.first_moment.as<T>() + begin,
             operation.second_moment.as<T>() + begin, operation.gradient.as<T>() + begin,
             end - begin, constants);
+      if constexpr (std::is_same_v<T, float>) {
+        if (!operation.rounded.present()) return;
+        for (std::int64_t i = begin; i < end; ++i) {
+          operation.rounded.as<Bfloat16>()[i] = Bfloat16(operation.parameter.as<float>()[i]);
+        }
+      }
     };
     cpu.for_blocks(operation.parameter.shape[0], kBlockNumbers, update);
   });

@@ -1,4 +1,5 @@
 // Owned memory and the arena's promise: nothing is allocated after the first step.
+#include "kernels/arena.h"
 #include "kernels/buffer.h"
 
 #include <gtest/gtest.h>
@@ -51,7 +52,8 @@ std::vector<std::byte*> take_a_step(Arena& arena) {
 }
 
 TEST(Arena, TensorsAreAlignedAndDoNotOverlap) {
-  Arena arena;
+  Device device = Device::cpu(1);
+  Arena arena(device);
   std::vector<Tensor> tensors;
   for (int i = 0; i < 200; ++i) {
     tensors.push_back(arena.take(DType::i32, {i, 100}));
@@ -65,7 +67,8 @@ TEST(Arena, TensorsAreAlignedAndDoNotOverlap) {
 }
 
 TEST(Arena, AllocatesNothingAfterTheFirstStep) {
-  Arena arena;
+  Device device = Device::cpu(1);
+  Arena arena(device);
   take_a_step(arena);
   arena.rewind();
   const std::vector<std::byte*> places = take_a_step(arena);
@@ -78,7 +81,8 @@ TEST(Arena, AllocatesNothingAfterTheFirstStep) {
 }
 
 TEST(Arena, RewindingToAMarkReusesWhatCameAfterAndKeepsWhatCameBefore) {
-  Arena arena;
+  Device device = Device::cpu(1);
+  Arena arena(device);
   const Tensor kept = arena.take(DType::f64, {1000});
   std::fill_n(kept.as<double>(), 1000, 7.0);
   const Arena::Mark mark = arena.mark();
@@ -93,7 +97,8 @@ TEST(Arena, RewindingToAMarkReusesWhatCameAfterAndKeepsWhatCameBefore) {
 
 TEST(Arena, HoldsNoMoreThanTheMostThatWasInUse) {
   // By turns many tensors and fewer larger ones, as the branches of a layer take them.
-  Arena arena;
+  Device device = Device::cpu(1);
+  Arena arena(device);
   const auto take_bytes = [&](std::int64_t count, std::int64_t bytes) {
     for (std::int64_t i = 0; i < count; ++i) arena.take(DType::u8, {bytes});
   };
@@ -115,7 +120,8 @@ TEST(Arena, HoldsNoMoreThanTheMostThatWasInUse) {
 }
 
 TEST(Arena, GivesOutEmptyTensors) {
-  Arena arena;
+  Device device = Device::cpu(1);
+  Arena arena(device);
   const Tensor empty = arena.take(DType::f32, {0, 64});
   EXPECT_EQ(empty.size(), 0);
   EXPECT_TRUE(empty.present());

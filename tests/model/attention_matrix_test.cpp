@@ -114,7 +114,7 @@ Seen look_at(const Form& form, const Line& line, DType dtype) {
     for (std::int64_t i = 0; i < kTokens; ++i) {
       document.set(i, static_cast<double>(i - line.positions[static_cast<std::size_t>(i)]));
     }
-    Arena arena;
+    Arena arena(device);
     const AttentionObserver observer = [&](Pass& pass, const AttentionWeights& w,
                                            const AttentionHeads& heads, const AttentionLink& link) {
       seen.matrix = numbers_of(attention_matrix(pass, w, heads, link, {0, kHeads}));

@@ -104,7 +104,7 @@ class RankPart {
   OwnedShard owned_;
   ModelOptions options_;
   Device device_ = Device::cpu(1);
-  Arena arena_;
+  Arena arena_{device_};
   Pass pass_{.device = device_, .arena = arena_, .options = options_, .shard = owned_.shard};
   StateExchange exchange_;
   std::vector<SegmentBorders> borders_;

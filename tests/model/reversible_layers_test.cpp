@@ -91,8 +91,8 @@ class Bench {
   KeyValueCache cache_;
   LayerStates states_;
   RandomFeatures features_;
-  Arena arena_;
-  Arena document_memory_;  // which nobody rewinds
+  Arena arena_{device_};
+  Arena document_memory_{device_};  // which nobody rewinds
   Line line_;
   OwnedShard shard_;
   SegmentBorders borders_;

@@ -12,6 +12,7 @@
 #include <string>
 #include <vector>
 
+#include "kernels/bfloat16.h"
 #include "kernels/cpu/dispatch.h"
 #include "kernels/device.h"
 #include "kernels/error.h"
@@ -56,6 +57,8 @@ class OwnedTensor {
         return static_cast<double>(view_.as<float>()[i]);
       case DType::f64:
         return view_.as<double>()[i];
+      case DType::bf16:
+        return static_cast<double>(static_cast<float>(view_.as<Bfloat16>()[i]));
       case DType::i32:
         return view_.as<std::int32_t>()[i];
       case DType::i64:
@@ -72,6 +75,9 @@ class OwnedTensor {
         break;
       case DType::f64:
         view_.as<double>()[i] = value;
+        break;
+      case DType::bf16:
+        view_.as<Bfloat16>()[i] = Bfloat16(static_cast<float>(value));
         break;
       case DType::i32:
         view_.as<std::int32_t>()[i] = static_cast<std::int32_t>(value);
@@ -98,6 +104,7 @@ class OwnedTensor {
 
 /// A few roundings of the type, relative to numbers of size one.
 inline double tolerance(DType dtype) {
+  if (dtype == DType::bf16) return 8e-3;
   return dtype == DType::f32 ? 5e-6 : 1e-13;
 }
 

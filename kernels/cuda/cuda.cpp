@@ -1,0 +1,170 @@
+// Memory, waiting, and what kernels have reported.
+#include "kernels/cuda/cuda.h"
+
+#include <cuda_runtime_api.h>
+
+#include <cstring>
+
+#include "kernels/backends.h"
+#include "kernels/cuda/blas.h"
+#include "kernels/cuda/check.h"
+#include "kernels/cuda/fault_words.h"
+#include "kernels/error.h"
+#include "kernels/tensor.h"
+
+namespace longscan {
+
+namespace {
+
+void free_on_gpu(std::byte* data) {
+  cudaFree(data);
+}
+void free_on_host(std::byte* data) {
+  cudaFreeHost(data);
+}
+
+int attribute_of(int index, cudaDeviceAttr attribute) {
+  int value = 0;
+  CUDA_CHECK(cudaDeviceGetAttribute(&value, attribute, index));
+  return value;
+}
+
+// 0 where nothing was reported.
+void throw_fault(unsigned long long word, const char* what, const char* rule) {
+  if (word == 0) return;
+  throw Error(ErrorKind::data,
+              {.what = fmt::format("{} {}", what, static_cast<std::int64_t>(word) - kFaultBias),
+               .why = rule});
+}
+
+}  // namespace
+
+void check_cuda(cudaError_t status, const char* call, std::source_location source) {
+  if (status == cudaSuccess) return;
+  cudaGetLastError();  // else it would come up again, elsewhere
+  if (status == cudaErrorMemoryAllocation) {
+    throw Error(ErrorKind::usage,
+                {.what = "the GPU's memory is full",
+                 .why = "the model and the activations of a segment have no room in it",
+                 .hint = "take shorter segments, more ranks, bf16 or model.reversible"},
+                source);
+  }
+  throw Error(ErrorKind::internal,
+              {.what = fmt::format("{} failed", call), .why = cudaGetErrorString(status)}, source);
+}
+
+CudaDevices find_cuda_devices() {
+  CudaDevices found;
+  const cudaError_t status = cudaGetDeviceCount(&found.count);
+  if (status == cudaSuccess && found.count > 0) return found;
+  cudaGetLastError();
+  found.count = 0;
+  found.why_none =
+      status == cudaSuccess || status == cudaErrorNoDevice
+          ? "the machine shows no GPU"
+          : fmt::format("the CUDA driver does not answer: {}", cudaGetErrorString(status));
+  return found;
+}
+
+Backend make_cuda(int index, const CudaOptions& options) {
+  const CudaDevices found = find_cuda_devices();
+  if (found.count == 0) {
+    throw Error(ErrorKind::usage, {.what = "there is no GPU to compute on",
+                                   .why = found.why_none,
+                                   .hint = "see what nvidia-smi says, or use the CPU"});
+  }
+  if (index < 0 || index >= found.count) {
+    throw Error(ErrorKind::usage, {.what = fmt::format("there is no GPU {}", index),
+                                   .why = fmt::format("the machine has {}", found.count)});
+  }
+  return Backend(std::in_place_type<Cuda>, index, options);
+}
+
+Cuda::Cuda(int index, const CudaOptions& options) : index_(index) {
+  CUDA_CHECK(cudaSetDevice(index));
+  multiprocessors_ = attribute_of(index, cudaDevAttrMultiProcessorCount);
+  shared_memory_ = attribute_of(index, cudaDevAttrMaxSharedMemoryPerBlockOptin);
+  cudaStream_t stream = nullptr;
+  CUDA_CHECK(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
+  stream_.reset(stream);
+  faults_ = allocate(sizeof(Faults));
+  faults_on_host_ = allocate_on_host(sizeof(Faults));
+  blas_ = std::make_unique<Blas>(options.tf32);
+}
+
+Cuda::Cuda(Cuda&&) noexcept = default;
+Cuda& Cuda::operator=(Cuda&&) noexcept = default;
+Cuda::~Cuda() = default;
+
+void Cuda::DestroyStream::operator()(CUstream_st* stream) const {
+  cudaStreamDestroy(stream);
+}
+
+std::string Cuda::name() const {
+  cudaDeviceProp properties{};
+  CUDA_CHECK(cudaGetDeviceProperties(&properties, index_));
+  return properties.name;
+}
+
+Buffer Cuda::allocate(std::int64_t bytes) {
+  require(bytes >= 0, "Cuda.allocate", "is not negative");
+  if (bytes == 0) return {};
+  const auto size = static_cast<std::size_t>(bytes);
+  void* data = nullptr;
+  CUDA_CHECK(cudaMalloc(&data, size));
+  Buffer buffer(static_cast<std::byte*>(data), bytes, free_on_gpu);
+  CUDA_CHECK(cudaMemsetAsync(data, 0, size, stream()));
+  return buffer;
+}
+
+Buffer Cuda::allocate_on_host(std::int64_t bytes) {
+  require(bytes >= 0, "Cuda.allocate_on_host", "is not negative");
+  if (bytes == 0) return {};
+  const auto size = static_cast<std::size_t>(bytes);
+  void* data = nullptr;
+  CUDA_CHECK(cudaMallocHost(&data, size));
+  Buffer buffer(static_cast<std::byte*>(data), bytes, free_on_host);
+  std::memset(data, 0, size);
+  return buffer;
+}
+
+void Cuda::upload(void* to, const void* from, std::int64_t bytes) {
+  if (bytes == 0) return;
+  CUDA_CHECK(
+      cudaMemcpyAsync(to, from, static_cast<std::size_t>(bytes), cudaMemcpyHostToDevice, stream()));
+}
+
+void Cuda::download(void* to, const void* from, std::int64_t bytes) {
+  if (bytes > 0) {
+    CUDA_CHECK(cudaMemcpyAsync(to, from, static_cast<std::size_t>(bytes), cudaMemcpyDeviceToHost,
+                               stream()));
+  }
+  synchronize();
+}
+
+void Cuda::synchronize() {
+  CUDA_CHECK(cudaMemcpyAsync(faults_on_host_.data(), faults_.data(), sizeof(Faults),
+                             cudaMemcpyDeviceToHost, stream()));
+  CUDA_CHECK(cudaStreamSynchronize(stream()));
+  throw_faults();
+}
+
+void Cuda::throw_faults() {
+  const Faults faults = *reinterpret_cast<const Faults*>(faults_on_host_.data());
+  if (faults == Faults{}) return;
+  CUDA_CHECK(cudaMemsetAsync(faults_.data(), 0, sizeof(Faults), stream()));
+  throw_fault(faults.index_outside_table, "index", "which is outside the table");
+  throw_fault(faults.target_beyond_vocabulary, "target", "which is beyond the vocabulary");
+  throw_fault(faults.position_beyond_projection, "position",
+              "which is beyond the longest document that Linformer projects");
+}
+
+std::byte* Cuda::scratch_bytes(std::int64_t bytes) {
+  if (scratch_.bytes() < bytes) {
+    scratch_ = {};  // first: both need not be there at once. cudaFree waits for who reads it.
+    scratch_ = allocate(bytes);
+  }
+  return scratch_.data();
+}
+
+}  // namespace longscan

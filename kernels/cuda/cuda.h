@@ -1,0 +1,73 @@
+// The CUDA backend: one GPU, the stream that its operations run on one after the other, and scratch
+// memory.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "kernels/buffer.h"
+
+// As CUDA's headers declare them, which users of the library need not have.
+struct CUstream_st;
+struct CUevent_st;
+
+namespace longscan {
+
+struct CudaOptions;
+struct Faults;
+class Blas;
+
+class Cuda {
+ public:
+  Cuda(int index, const CudaOptions& options);
+  Cuda(Cuda&&) noexcept;
+  Cuda& operator=(Cuda&&) noexcept;
+  ~Cuda();
+
+  int threads() const { return 1; }
+  std::string name() const;
+
+  Buffer allocate(std::int64_t bytes);
+  Buffer allocate_on_host(std::int64_t bytes);
+  void upload(void* to, const void* from, std::int64_t bytes);
+  void download(void* to, const void* from, std::int64_t bytes);
+  /// Throws data where an operation has met bad data since the last call.
+  void synchronize();
+
+  // For the operations.
+  CUstream_st* stream() const { return stream_.get(); }
+  int index() const { return index_; }
+  int multiprocessors() const { return multiprocessors_; }
+  /// Bytes of shared memory that a block may have.
+  std::int64_t shared_memory() const { return shared_memory_; }
+  /// Where kernels report bad data, in the GPU's memory.
+  Faults* faults() const { return reinterpret_cast<Faults*>(faults_.data()); }
+  Blas& blas() { return *blas_; }
+  /// Scratch memory of one operation, kept from call to call and grown when needed. Contents are
+  /// undefined.
+  template <class T>
+  T* scratch(std::int64_t count) {
+    return reinterpret_cast<T*>(scratch_bytes(count * static_cast<std::int64_t>(sizeof(T))));
+  }
+
+ private:
+  struct DestroyStream {
+    void operator()(CUstream_st* stream) const;
+  };
+
+  std::byte* scratch_bytes(std::int64_t bytes);
+  void throw_faults();
+
+  int index_;
+  int multiprocessors_ = 0;
+  std::int64_t shared_memory_ = 0;
+  std::unique_ptr<CUstream_st, DestroyStream> stream_;
+  Buffer faults_;
+  Buffer faults_on_host_;
+  Buffer scratch_;
+  std::unique_ptr<Blas> blas_;
+};
+
+}  // namespace longscan
