@@ -2,7 +2,8 @@
 // under MPI.
 //
 // Every function that is marked so is a collective: all ranks of the group call it, in the same
-// order, with the same sizes. Data lie in host memory.
+// order, with the same sizes. Data lie in host memory; those of `for_device()` in the memory of the
+// ranks' devices, which on the CPU is the same.
 #pragma once
 
 #include <chrono>
@@ -72,7 +73,11 @@ class Communicator {
   /// their ranks here. Must not outlive this communicator.
   virtual std::unique_ptr<Communicator> split(int color) = 0;
 
-  const Traffic& traffic() const { return traffic_; }
+  /// The same ranks, for data in the memory of their devices. Lives as long as this communicator.
+  virtual Communicator& for_device() { return *this; }
+
+  /// In host memory and in that of devices together.
+  virtual Traffic traffic() const { return traffic_; }
 
  protected:
   /// Adds the time from its making to its end to `seconds`.
