@@ -84,8 +84,7 @@ struct MatrixKind {
 
 template <class T>
 void set(const Description& description, cublasLtMatmulDescAttributes_t attribute, T value) {
-  CUBLAS_CHECK(
-      cublasLtMatmulDescSetAttribute(description.get(), attribute, &value, sizeof(value)));
+  CUBLAS_CHECK(cublasLtMatmulDescSetAttribute(description.get(), attribute, &value, sizeof(value)));
 }
 template <class T>
 void set(const Preference& preference, cublasLtMatmulPreferenceAttributes_t attribute, T value) {
@@ -191,19 +190,18 @@ const Blas::Plan& Blas::plan_of(const Problem& problem, const Tensor& bias) {
   Plan plan(problem, tf32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F, bias.data);
   // Where a sum is split, its parts are added in f32 and in order. If nothing else can do it, in
   // any way.
-  for (const std::uint32_t reductions :
-       {std::uint32_t{CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE},
-        std::uint32_t{CUBLASLT_REDUCTION_SCHEME_MASK}}) {
+  for (const std::uint32_t reductions : {std::uint32_t{CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE},
+                                         std::uint32_t{CUBLASLT_REDUCTION_SCHEME_MASK}}) {
     if (!plan.find_algorithm(library_->context.get(), problem, reductions)) continue;
     return plans.emplace(problem, std::move(plan)).first->second;
   }
-  throw Error(ErrorKind::internal,
-              {.what = fmt::format("cuBLASLt cannot multiply {}{} and {}{} into {}{}",
-                                   problem.a.name(), problem.transpose_a ? ", transposed," : "",
-                                   problem.b.name(), problem.transpose_b ? ", transposed," : "",
-                                   problem.out.name(),
-                                   problem.bias_alignment == 0 ? "" : ", with a bias"),
-               .why = "it has no algorithm for these types and alignments on this GPU"});
+  throw Error(
+      ErrorKind::internal,
+      {.what = fmt::format("cuBLASLt cannot multiply {}{} and {}{} into {}{}", problem.a.name(),
+                           problem.transpose_a ? ", transposed," : "", problem.b.name(),
+                           problem.transpose_b ? ", transposed," : "", problem.out.name(),
+                           problem.bias_alignment == 0 ? "" : ", with a bias"),
+       .why = "it has no algorithm for these types and alignments on this GPU"});
 }
 
 void Blas::multiply(const MatMul& product, const Tensor& bias, CUstream_st* stream) {
