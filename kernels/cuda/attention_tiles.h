@@ -173,7 +173,7 @@ __device__ inline float sum_in_row(float number) {
   return number + __shfl_xor_sync(0xffffffffu, number, 2);
 }
 
-/// Calls `body(number, row, column)` for a lane's numbers of 16 rows.
+/// Calls `body(number, half, row, column)` for a lane's numbers of 16 rows.
 template <int kTiles, class Body>
 __device__ void for_each_number(Accumulator (&tiles)[kTiles], Body body) {
   const int lane = lane_of_thread();
@@ -181,7 +181,7 @@ __device__ void for_each_number(Accumulator (&tiles)[kTiles], Body body) {
   for (int i = 0; i < kTiles; ++i) {
 #pragma unroll
     for (int j = 0; j < mma::kLane; ++j) {
-      body(tiles[i][j], mma::row_of(lane, j), i * kTile + mma::column_of(lane, j));
+      body(tiles[i][j], half_of(j), mma::row_of(lane, j), i * kTile + mma::column_of(lane, j));
     }
   }
 }
@@ -195,7 +195,8 @@ __device__ void for_each_number(Accumulator (&first)[kTiles], Accumulator (&seco
   for (int i = 0; i < kTiles; ++i) {
 #pragma unroll
     for (int j = 0; j < mma::kLane; ++j) {
-      body(first[i][j], second[i][j], mma::row_of(lane, j), i * kTile + mma::column_of(lane, j));
+      body(first[i][j], second[i][j], half_of(j), mma::row_of(lane, j),
+           i * kTile + mma::column_of(lane, j));
     }
   }
 }

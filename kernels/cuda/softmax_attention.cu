@@ -43,8 +43,8 @@ struct Outputs {
     }
     clear(sums);
     if (!has_some[0] && !has_some[1]) return;
-    for_each_number(sums, [&](float& number, int row, int column) {
-      if (column < out.dim && has_some[row / 8]) number = to_float(out.row(row)[column]);
+    for_each_number(sums, [&](float& number, int half, int row, int column) {
+      if (column < out.dim && has_some[half]) number = to_float(out.row(row)[column]);
     });
   }
 
@@ -127,7 +127,7 @@ __global__ void __launch_bounds__(TileShape<kDim, T>::kThreads)
     Accumulator scores[Sizes::kColumnTiles];
     multiply_rows<T, kDim>(scores, query + band * kStride, key);
     if (!all_see_all<kRows, kColumns>(rows, columns, op.keys.key_mask)) {
-      for_each_number(scores, [&](float& score, int row, int column) {
+      for_each_number(scores, [&](float& score, int, int row, int column) {
         if (!sees(rows[band + row], columns[column])) score = -INFINITY;
       });
     }

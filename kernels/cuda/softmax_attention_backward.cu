@@ -114,8 +114,8 @@ __global__ void __launch_bounds__(TileShape<kDim, T>::kThreads)
     multiply_rows<T, kDim>(slopes, shared.rows[1] + band * Shared::kStride, shared.columns[1]);
     const bool all =
         all_see_all<kRows, kColumns>(shared.row_places, shared.column_places, op.keys.key_mask);
-    for_each_number(scores, slopes, [&](float& score, float& slope, int row, int column) {
-      numbers[row / 8].differentiate(score, slope, scale);
+    for_each_number(scores, slopes, [&](float& score, float& slope, int half, int row, int column) {
+      numbers[half].differentiate(score, slope, scale);
       if (!all && !sees(shared.row_places[band + row], shared.column_places[column])) {
         hide(score, slope);
       }
@@ -182,7 +182,7 @@ __global__ void __launch_bounds__(TileShape<kDim, T>::kThreads)
     multiply_rows<T, kDim>(slopes, shared.rows[1] + band * Shared::kStride, shared.columns[1]);
     const bool all =
         all_see_all<kColumns, kRows>(shared.column_places, shared.row_places, op.keys.key_mask);
-    for_each_number(scores, slopes, [&](float& score, float& slope, int row, int column) {
+    for_each_number(scores, slopes, [&](float& score, float& slope, int, int row, int column) {
       numbers[column].differentiate(score, slope, scale);
       if (!all && !sees(shared.column_places[column], shared.row_places[band + row])) {
         hide(score, slope);
