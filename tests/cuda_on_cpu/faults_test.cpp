@@ -186,16 +186,19 @@ __global__ void write_beside_part(float* out, int where) {
   out[threadIdx.x] = arena.take<float>(64) != nullptr ? 1.0f : 0.0f;
 }
 
-// The address sanitizer, where it is at work, has its own words for it, and ends the program.
+// The address sanitizer, where it is at work, ends the program; but it cannot tell the four bytes
+// before an array of floats from the array.
 TEST(Faults, WritesBesideSharedMemory) {
+  EXPECT_THAT(fault_of(write_beside, -1), HasSubstr("beside tile"));
 #if !defined(LONGSCAN_ADDRESS_SANITIZER)
-  for (const int where : {-1, 64}) {
-    EXPECT_THAT(fault_of(write_beside, where), HasSubstr("beside tile"));
-    EXPECT_THAT(fault_of(write_beside_part, where, 512), HasSubstr("beside a part"));
-  }
+  EXPECT_THAT(fault_of(write_beside, -2), HasSubstr("beside tile"));
+  EXPECT_THAT(fault_of(write_beside, 64), HasSubstr("beside tile"));
+  EXPECT_THAT(fault_of(write_beside_part, -1, 512), HasSubstr("beside a part"));
+  EXPECT_THAT(fault_of(write_beside_part, 64, 512), HasSubstr("beside a part"));
 #else
+  EXPECT_DEATH(fault_of(write_beside, -2), "heap-buffer-overflow");
   EXPECT_DEATH(fault_of(write_beside, 64), "heap-buffer-overflow");
-  EXPECT_DEATH(fault_of(write_beside, -1), "heap-buffer-overflow");
+  EXPECT_DEATH(fault_of(write_beside_part, -1, 512), "heap-buffer-overflow");
   EXPECT_DEATH(fault_of(write_beside_part, 64, 512), "heap-buffer-overflow");
 #endif
   EXPECT_EQ(fault_of(write_beside, 63), "");
