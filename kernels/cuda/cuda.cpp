@@ -97,7 +97,7 @@ Cuda::Cuda(int index, const CudaOptions& options) : index_(index) {
   }
   faults_ = allocate(sizeof(Faults));
   faults_on_host_ = allocate_on_host(sizeof(Faults));
-  blas_ = std::make_unique<Blas>(options.tf32);
+  blas_ = std::make_unique<Blas>(allocate(Blas::kWorkspaceBytes), options.tf32);
 }
 
 Cuda::Cuda(Cuda&&) noexcept = default;

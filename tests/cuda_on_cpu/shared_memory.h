@@ -40,6 +40,7 @@ class SharedMemory {
     const char* name = "";
     std::unique_ptr<std::byte, Free> memory{};
     std::byte* data = nullptr;
+    std::size_t guard_before = 0;  // bytes that must stay as they are
     bool in_use = false;  // by this block
   };
 
