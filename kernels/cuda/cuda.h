@@ -4,6 +4,8 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
+#include <map>
 #include <memory>
 #include <string>
 
@@ -36,6 +38,11 @@ class Cuda {
   /// Throws data where an operation has met bad data since the last call.
   void synchronize();
 
+  /// While the host waits for the GPU it calls `check` again and again, once at least: for whoever
+  /// knows that what the GPU waits for will never come, and throws. Returns a number for `unwatch`.
+  int watch(std::function<void()> check);
+  void unwatch(int watcher);
+
   // For the operations.
   CUstream_st* stream() const { return stream_.get(); }
   int index() const { return index_; }
@@ -58,6 +65,7 @@ class Cuda {
   };
 
   std::byte* scratch_bytes(std::int64_t bytes);
+  void wait();
   void throw_faults();
 
   int index_;
@@ -68,6 +76,7 @@ class Cuda {
   Buffer faults_on_host_;
   Buffer scratch_;
   std::unique_ptr<Blas> blas_;
+  std::map<int, std::function<void()>> watchers_;
 };
 
 }  // namespace longscan
