@@ -14,6 +14,7 @@
 
 #include "dist/block_exchange.h"
 #include "dist/state_exchange.h"
+#include "kernels/host_copy.h"
 #include "model/attention_matrix.h"
 #include "model/layer_states.h"
 #include "model/parameters.h"
@@ -55,18 +56,19 @@ class Transformer {
   LossTotals evaluate(const Weights& weights, std::span<const Shard> segments);
 
   /// By a group of one rank: shows the implicit attention matrices of `layers` on a shard, layer
-  /// after layer, those of some heads, as attention_matrix makes them. They live until `see`
-  /// returns.
+  /// after layer, those of some heads, as attention_matrix makes them, in host memory. They live
+  /// until `see` returns.
   void attention_matrices(
       const Weights& weights, const Shard& shard, std::span<const std::int64_t> layers,
       HeadRange heads, const std::function<void(std::int64_t layer, const Tensor& matrices)>& see);
 
   /// For generation, by a group of one rank: takes a prompt in, in parallel, which where a layer
   /// has exact softmax has no masked tokens. Returns the logits behind its last token, [1,
-  /// vocabulary]; `states()` then hold the prompt. The tensor lives until the next call.
+  /// vocabulary] in host memory; `states()` then hold the prompt. The tensor lives until the next
+  /// call.
   Tensor prompt(const Weights& weights, const Shard& prompt);
-  /// One more token at constant cost. Returns its logits, [1, vocabulary], which live until the
-  /// next call.
+  /// One more token at constant cost. Returns its logits, [1, vocabulary] in host memory, which
+  /// live until the next call.
   Tensor step(const Weights& weights, std::int32_t token, std::int64_t position);
   /// The state of every layer behind the last token of `prompt` or `step`; may be saved and put
   /// back. Layers with exact softmax have none, but remember all tokens.
@@ -97,6 +99,7 @@ class Transformer {
   /// Adds to totals_; with `d_weights` also gives the gradient with respect to the last norm's
   /// output.
   Tensor loss(Pass& pass, const Weights& weights, const Weights* d_weights);
+  /// In host memory.
   Tensor logits_of_last(Pass& pass, const Weights& weights, const Tensor& normed);
   std::vector<SegmentBorders> borders_of(std::span<const Shard> segments);
   LossTotals take_totals();
@@ -110,6 +113,7 @@ class Transformer {
   std::vector<KeyValueCache> caches_;  // one a layer
   RandomFeatures features_;
   Arena arena_{device_};
+  HostCopy host_copy_;  // of logits or matrices
   std::variant<ResidualLayers, ReversibleLayers> layers_;
   NormKept kept_norm_;
   Buffer totals_memory_;
