@@ -257,7 +257,7 @@ ncclResult_t ncclCommGetAsyncError(ncclComm_t comm, ncclResult_t* state) {
   }
   if (*state == ncclSuccess) {
     for (const Operation& operation : through) give_to_stream(operation);
-    if (comm->finalized && comm->stream != nullptr) end_late(comm->stream);
+    if (comm->finalized && comm->stream != nullptr) end_late_work(comm->stream);
   }
   return ncclSuccess;
 }
