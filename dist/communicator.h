@@ -102,8 +102,8 @@ class Communicator {
 
   /// Replaces a piece of a tensor, [count] and dense, by its sum over the ranks.
   virtual void sum_piece(const Tensor& piece) = 0;
-  /// Bytes of the largest piece: so many that latency does not count, so few that the copies which a
-  /// sum makes do not either.
+  /// Bytes of the largest piece: so many that latency does not count, so few that the copies which
+  /// a sum makes do not either.
   virtual std::int64_t piece_bytes() const { return std::int64_t{4} << 20; }
 
   Traffic traffic_;

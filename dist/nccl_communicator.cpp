@@ -186,8 +186,8 @@ std::unique_ptr<Pending> NcclCommunicator::start_all_gather(const void* mine, vo
   count_call(bytes);
   begin();
   if (bytes > 0) {
-    NCCL_FINISH(ncclAllGather(mine, all, size_for_nccl(bytes), ncclUint8, comm_.get(),
-                              stream_.stream()));
+    NCCL_FINISH(
+        ncclAllGather(mine, all, size_for_nccl(bytes), ncclUint8, comm_.get(), stream_.stream()));
   }
   return std::make_unique<Arriving>(*this);
 }

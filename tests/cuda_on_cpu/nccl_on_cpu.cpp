@@ -1,6 +1,6 @@
-// NCCL's functions for ranks that are threads of one process. As with NCCL, calls return before they
-// are done and must be polled, what they start ends later, and sums are added up in no order that a
-// program may rely on.
+// NCCL's functions for ranks that are threads of one process. As with NCCL, calls return before
+// they are done and must be polled, what they start ends later, and sums are added up in no order
+// that a program may rely on.
 #include "tests/cuda_on_cpu/nccl_on_cpu.h"
 
 #include <nccl.h>
@@ -61,14 +61,15 @@ void break_group(Group& group, ncclResult_t why) {
   world().changed.notify_all();
 }
 
-// Waits for what a rank has to bring; false where it will never come.
+// Waits for what a rank has to bring; false where it will never come. What was aborted touches
+// memory no more.
 bool wait_for(std::unique_lock<std::mutex>& lock, Group& group, int rank,
               const std::function<bool()>& there) {
+  const auto is_broken = [&] { return group.broken != ncclSuccess; };
   const auto is_gone = [&] { return group.gone[static_cast<std::size_t>(rank)]; };
-  world().changed.wait(lock, [&] { return there() || group.broken != ncclSuccess || is_gone(); });
-  if (there()) return true;
-  break_group(group, ncclRemoteError);
-  return false;
+  world().changed.wait(lock, [&] { return is_broken() || there() || is_gone(); });
+  if (!is_broken() && !there()) break_group(group, ncclRemoteError);
+  return !is_broken();
 }
 
 // What was given to a stream: it begins with what this rank brings, and ends when the others have
@@ -345,15 +346,15 @@ ncclResult_t ncclSend(const void* data, size_t count, ncclDataType_t type, int t
                       cudaStream_t stream) {
   const std::size_t bytes = count * bytes_of(type);
   if (!on_device(data, bytes)) return ncclInvalidArgument;
-  return take({comm, stream, [=]() -> std::function<void()> {
-                 const std::lock_guard lock(world().mutex);
-                 const DeviceMemoryOpen open;
-                 const auto* begin = static_cast<const std::byte*>(data);
-                 comm->group->messages[{comm->rank, to, comm->sent[to]++}] =
-                     Bytes(begin, begin + bytes);
-                 world().changed.notify_all();
-                 return [] {};
-               }});
+  return take(
+      {comm, stream, [=]() -> std::function<void()> {
+         const std::lock_guard lock(world().mutex);
+         const DeviceMemoryOpen open;
+         const auto* begin = static_cast<const std::byte*>(data);
+         comm->group->messages[{comm->rank, to, comm->sent[to]++}] = Bytes(begin, begin + bytes);
+         world().changed.notify_all();
+         return [] {};
+       }});
 }
 
 ncclResult_t ncclRecv(void* data, size_t count, ncclDataType_t type, int from, ncclComm_t comm,

@@ -1,5 +1,5 @@
-// What tests see of the NCCL between emulated GPUs, whose ranks are threads of one process, and what
-// they may do to it.
+// What tests see of the NCCL between emulated GPUs, whose ranks are threads of one process, and
+// what they may do to it.
 #pragma once
 
 namespace longscan::cuda_on_cpu {
