@@ -79,6 +79,7 @@ class Device {
   }
 
   const Backend& backend() const { return backend_; }
+  Backend& backend() { return backend_; }
 
  private:
   explicit Device(Backend backend) : backend_(std::move(backend)) {}

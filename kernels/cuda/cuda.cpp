@@ -3,7 +3,10 @@
 
 #include <cuda_runtime_api.h>
 
+#include <chrono>
 #include <cstring>
+#include <thread>
+#include <utility>
 
 #include "kernels/backends.h"
 #include "kernels/cuda/blas.h"
@@ -180,8 +183,33 @@ void Cuda::download(void* to, const void* from, std::int64_t bytes) {
 void Cuda::synchronize() {
   CUDA_CHECK(cudaMemcpyAsync(faults_on_host_.data(), faults_.data(), sizeof(Faults),
                              cudaMemcpyDeviceToHost, stream()));
-  CUDA_CHECK(cudaStreamSynchronize(stream()));
+  wait();
   throw_faults();
+}
+
+int Cuda::watch(std::function<void()> check) {
+  const int watcher = watchers_.empty() ? 0 : watchers_.rbegin()->first + 1;
+  watchers_.emplace(watcher, std::move(check));
+  return watcher;
+}
+
+void Cuda::unwatch(int watcher) {
+  watchers_.erase(watcher);
+}
+
+void Cuda::wait() {
+  if (watchers_.empty()) {
+    CUDA_CHECK(cudaStreamSynchronize(stream()));
+    return;
+  }
+  for (;;) {
+    for (const auto& [watcher, check] : watchers_) check();
+    const cudaError_t status = cudaStreamQuery(stream());
+    if (status != cudaErrorNotReady) return CUDA_CHECK(status);
+    cudaGetLastError();  // else it would come up as the error of the next kernel
+    // Short beside a step, and long enough to leave the core to the threads that carry data.
+    std::this_thread::sleep_for(std::chrono::microseconds(20));
+  }
 }
 
 void Cuda::throw_faults() {

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <string>
 
@@ -39,6 +40,11 @@ class Cuda {
   void synchronize();
   /// At first runs `body`, then records it as a CUDA graph, then launches that.
   void replay(Recording& recording, const std::function<void()>& body);
+
+  /// While the host waits for the GPU it calls `check` again and again, once at least: for whoever
+  /// knows that what the GPU waits for will never come, and throws. Returns a number for `unwatch`.
+  int watch(std::function<void()> check);
+  void unwatch(int watcher);
 
   // For the operations.
   CUstream_st* stream() const { return stream_.get(); }
@@ -75,6 +81,7 @@ class Cuda {
   std::byte* scratch_bytes(std::int64_t bytes);
   std::byte* upload_room(std::int64_t bytes);
   void record(Recording& recording, const std::function<void()>& body);
+  void wait();
   void throw_faults();
 
   int index_;
@@ -88,6 +95,7 @@ class Cuda {
   Half halves_[2];
   int half_ = 0;
   std::unique_ptr<Blas> blas_;
+  std::map<int, std::function<void()>> watchers_;
 };
 
 }  // namespace longscan
