@@ -60,8 +60,6 @@ using Combine = void (*)(void* const* records, std::uint32_t mask);
 void meet_in_warp(std::uint32_t mask, void* record, Combine combine, Location location);
 /// Waits for the lanes of the mask, and orders their accesses to memory.
 void warp_barrier(std::uint32_t mask, Location location);
-/// Lets other threads go on.
-void yield();
 
 void* shared_array(const void* key, std::size_t bytes, std::size_t alignment, const char* name);
 void* all_dynamic_shared();
