@@ -146,19 +146,25 @@ __device__ void multiply_rows(Accumulator (&scores)[kTiles], const Left* left, c
   add_products<T, kDim>(scores, left, right);
 }
 
-/// sums += weights right, of 16 rows in registers and 16 * kTiles rows in shared memory.
+/// sums += weights right, of 16 rows of 16 numbers in registers and 16 rows of kDim in shared
+/// memory.
+template <class T, int kDim, int kSums, class Weights, class Right>
+__device__ void add_weighted(Accumulator (&sums)[kSums], const Weights& weights,
+                             const Right* right) {
+#pragma unroll
+  for (int i = 0; i < kSums; ++i) {
+    mma::multiply(sums[i], weights,
+                  load_operand_transposed<T>(right + i * kTile, TileShape<kDim, Right>::kStride));
+  }
+}
+/// The same with 16 * kTiles weights in a row, and as many rows.
 template <class T, int kDim, int kTiles, int kSums, class Right>
 __device__ void add_weighted(Accumulator (&sums)[kSums], const Accumulator (&weights)[kTiles],
                              const Right* right) {
-  constexpr int kStride = TileShape<kDim, Right>::kStride;
 #pragma unroll
   for (int i = 0; i < kTiles; ++i) {
-    const Fragment<T> weight = mma::rounded<T>(weights[i]);
-#pragma unroll
-    for (int j = 0; j < kSums; ++j) {
-      mma::multiply(sums[j], weight,
-                    load_operand_transposed<T>(right + i * kTile * kStride + j * kTile, kStride));
-    }
+    add_weighted<T, kDim>(sums, mma::rounded<T>(weights[i]),
+                          right + i * kTile * TileShape<kDim, Right>::kStride);
   }
 }
 
