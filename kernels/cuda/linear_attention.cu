@@ -8,7 +8,6 @@
 #include <algorithm>
 
 #include "kernels/cuda/linear_attention_passes.h"
-#include "kernels/error.h"
 
 namespace longscan {
 

@@ -4,7 +4,6 @@
 // V. Where attention is not causal, S is the document's and O = phi_q S. A warp holds the scores
 // and the outputs of its 16 queries in registers; features pass by tile by tile.
 #include "kernels/cuda/linear_attention_runs.h"
-#include "kernels/error.h"
 
 namespace longscan::gpu_attention {
 

@@ -6,7 +6,6 @@
 // into phi_q, so that phi_q_i . phi_k_j is a share of token i's attention and g~ is [d_out, -(d_out
 // . out)]. A warp holds the scores and gradients of its 16 keys in registers.
 #include "kernels/cuda/linear_attention_runs.h"
-#include "kernels/error.h"
 
 namespace longscan::gpu_attention {
 

@@ -4,6 +4,7 @@
 
 #include "kernels/cuda/cuda.h"
 #include "kernels/cuda/linear_attention_block.h"
+#include "kernels/error.h"
 
 namespace longscan::gpu_attention {
 

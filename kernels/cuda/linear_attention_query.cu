@@ -4,7 +4,6 @@
 // d_phi_q = g~ S^T + tril(g~ V~^T) phi_k, then S += phi_k^T V~. The normaliser is divided by in
 // f32, behind the products.
 #include "kernels/cuda/linear_attention_runs.h"
-#include "kernels/error.h"
 
 namespace longscan::gpu_attention {
 

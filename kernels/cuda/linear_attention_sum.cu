@@ -2,7 +2,6 @@
 #include "kernels/cuda/linear_attention_sum.h"
 
 #include "kernels/cuda/linear_attention_passes.h"
-#include "kernels/error.h"
 
 namespace longscan::gpu_attention {
 
