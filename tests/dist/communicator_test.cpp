@@ -26,7 +26,7 @@ std::vector<Ranks> thread_ranks() {
 // Threads with a device each, whose memory the data lie in.
 std::vector<Ranks> device_ranks() {
   std::vector<Ranks> all;
-  for (const Carrier carrier : carriers()) {
+  for (const Carrier carrier : carriers_of_threads()) {
     for (const int count : kRankCounts) {
       const auto run = [count, carrier](const auto& body) {
         run_device_ranks(count, carrier, [&](Communicator& group, Device& device) {

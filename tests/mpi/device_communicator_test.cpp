@@ -56,6 +56,9 @@ std::vector<DeviceRanks> ranks_of_device_memory() {
   return all;
 }
 
+// Without a GPU:
+GTEST_ALLOW_UNINSTANTIATED_PARAMETERIZED_TEST(CommunicatorTest);
+GTEST_ALLOW_UNINSTANTIATED_PARAMETERIZED_TEST(DeviceRanksTest);
 INSTANTIATE_TEST_SUITE_P(Processes, CommunicatorTest, testing::ValuesIn(ranks_of_host_memory()),
                          [](const auto& test) { return test.param.name; });
 INSTANTIATE_TEST_SUITE_P(Processes, DeviceRanksTest, testing::ValuesIn(ranks_of_device_memory()),

@@ -21,6 +21,13 @@ inline std::vector<Carrier> carriers() {
   return has_nccl() ? std::vector{Carrier::host, Carrier::nccl} : std::vector{Carrier::host};
 }
 
+/// The same between threads that share a GPU: a real NCCL refuses, the emulated GPU's does not.
+inline std::vector<Carrier> carriers_of_threads() {
+  std::vector<Carrier> all = carriers();
+  if (!all.empty() && Device::cuda(0).name() != "cuda_on_cpu") std::erase(all, Carrier::nccl);
+  return all;
+}
+
 inline std::string name_of(Carrier carrier) {
   return carrier == Carrier::nccl ? "nccl" : "host";
 }
