@@ -22,15 +22,15 @@ class Fault : public std::runtime_error {
 };
 
 struct Block {
-  uint3 index;
+  uint3 index{};
   dim3 extent;  ///< threads
   dim3 grid;    ///< blocks
 };
 
 struct Thread {
-  uint3 index;
-  int rank;  ///< in the block
-  const Block* block;
+  uint3 index{};
+  int rank = 0;  ///< in the block
+  const Block* block = nullptr;
 };
 
 constexpr int kWarpSize = 32;

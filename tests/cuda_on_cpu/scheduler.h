@@ -57,7 +57,7 @@ class Scheduler {
 
  private:
   struct FiberLife {
-    Scheduler* scheduler;
+    Scheduler* scheduler = nullptr;
     ScheduledThread* first = nullptr;  // to begin with when the fiber is woken
     std::unique_ptr<Fiber> fiber;
   };
