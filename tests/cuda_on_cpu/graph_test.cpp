@@ -187,8 +187,9 @@ TEST_F(Graph, OfOneThreadDoesNotDisturbAnother) {
   EXPECT_EQ(end(), cudaErrorStreamCaptureInvalidated);
 }
 
-TEST(Event, MeasuresTime) {
-  cudaEvent_t from = nullptr, to = nullptr;
+TEST(Event, MeasuresTimeUnlessItIsMadeNotTo) {
+  cudaEvent_t from = nullptr, to = nullptr, untimed = nullptr;
+  ASSERT_EQ(cudaEventCreateWithFlags(&untimed, cudaEventDisableTiming), cudaSuccess);
   ASSERT_EQ(cudaEventCreate(&from), cudaSuccess);
   ASSERT_EQ(cudaEventCreate(&to), cudaSuccess);
   float milliseconds = 0.0f;
@@ -199,6 +200,9 @@ TEST(Event, MeasuresTime) {
   EXPECT_EQ(cudaEventSynchronize(to), cudaSuccess);
   EXPECT_EQ(cudaEventElapsedTime(&milliseconds, from, to), cudaSuccess);
   EXPECT_GE(milliseconds, 2.0f);
+  EXPECT_EQ(cudaEventRecord(untimed, nullptr), cudaSuccess);
+  EXPECT_NE(cudaEventElapsedTime(&milliseconds, from, untimed), cudaSuccess);
+  EXPECT_EQ(cudaEventDestroy(untimed), cudaSuccess);
   EXPECT_EQ(cudaEventDestroy(from), cudaSuccess);
   EXPECT_EQ(cudaEventDestroy(to), cudaSuccess);
   cudaGetLastError();

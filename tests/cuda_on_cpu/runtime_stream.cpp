@@ -36,8 +36,9 @@ struct CUstream_st {
 };
 
 struct CUevent_st {
-  std::chrono::steady_clock::time_point time;
+  bool timed = true;
   bool recorded = false;
+  std::chrono::steady_clock::time_point time;
   // Where it was recorded in a capture:
   std::uint64_t capture = 0;
   cudaStream_t stream = nullptr;
@@ -232,8 +233,9 @@ cudaError_t cudaLaunchHostFunc(cudaStream_t stream, cudaHostFn_t function, void*
   return cudaSuccess;
 }
 
-cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned flags) {
   *event = std::make_unique<CUevent_st>().release();
+  (*event)->timed = (flags & cudaEventDisableTiming) == 0;
   return cudaSuccess;
 }
 
@@ -247,9 +249,7 @@ cudaError_t cudaEventDestroy(cudaEvent_t event) {
 }
 
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
-  *event = {};
-  event->time = std::chrono::steady_clock::now();
-  event->recorded = true;
+  *event = {.timed = event->timed, .recorded = true, .time = std::chrono::steady_clock::now()};
   if (const Capture* capture = capture_of(stream)) {
     event->capture = capture->number;
     event->stream = stream;
@@ -267,7 +267,8 @@ cudaError_t cudaEventQuery(cudaEvent_t event) {
 }
 
 cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t from, cudaEvent_t to) {
-  if (!from->recorded || !to->recorded) return noted(cudaErrorInvalidResourceHandle);
+  const bool known = from->timed && from->recorded && to->timed && to->recorded;
+  if (!known) return noted(cudaErrorInvalidResourceHandle);
   *milliseconds = std::chrono::duration<float, std::milli>(to->time - from->time).count();
   return cudaSuccess;
 }
