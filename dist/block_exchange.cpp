@@ -62,7 +62,8 @@ class BlockExchange::Lane {
     const std::int64_t out = reaches(held, rank_ + step_) ? bytes_of(held) : 0;
     const std::int64_t in = reaches(coming, rank_) ? bytes_of(coming) : 0;
     if (hop == 1 && out > 0) pack();
-    pending_ = owner_.group_.start_shift(room(hop - 1, out), out, room(hop, in), in, step_ < 0);
+    pending_ = owner_.group_.for_device().start_shift(room(hop - 1, out), out, room(hop, in), in,
+                                                      step_ < 0);
   }
 
   /// Waits for the shard of this hop.

@@ -11,7 +11,7 @@ void sum_gradient(Communicator& world, const Tensor& gradient, std::span<double>
   require(gradient.dtype == DType::f32 || gradient.dtype == DType::f64, "sum_gradient.gradient",
           "is f32 or f64");
   sum_totals(world, totals);
-  world.all_reduce_sum(gradient);
+  world.for_device().all_reduce_sum(gradient);
 }
 
 }  // namespace longscan

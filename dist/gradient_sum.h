@@ -9,10 +9,10 @@
 namespace longscan {
 
 /// Collective over all ranks that hold a part of a step's tokens. Replaces `gradient`, [count] f32
-/// or f64 and dense, and `totals` (sums over this rank's tokens, such as the loss, the correct
-/// predictions, the tokens) by their sums over the ranks; the same bits on every rank. A rank
-/// without tokens brings zeros. Each rank hands over count * size_of(dtype) + totals.size() * 8
-/// bytes.
+/// or f64 and dense, in the memory of the ranks' devices, and `totals` (sums over this rank's
+/// tokens, such as the loss, the correct predictions, the tokens) by their sums over the ranks; the
+/// same bits on every rank. A rank without tokens brings zeros. Each rank hands over count *
+/// size_of(dtype) + totals.size() * 8 bytes.
 void sum_gradient(Communicator& world, const Tensor& gradient, std::span<double> totals);
 
 /// Collective. The totals alone, for an evaluation.

@@ -24,7 +24,7 @@ void StateExchange::start(Direction direction, const SegmentBorders& borders, co
   const std::int64_t bytes = group_.size() * sum.bytes();
   if (gathered_.bytes() < bytes) gathered_ = device_.allocate(bytes);
   sums_ = Tensor::dense(gathered_.data(), sum.dtype, {group_.size(), sum.size()});
-  pending_ = group_.start_all_gather(sum.data, gathered_.data(), sum.bytes());
+  pending_ = group_.for_device().start_all_gather(sum.data, gathered_.data(), sum.bytes());
 }
 
 void StateExchange::finish(const Tensor& state, const Tensor& carry_in, const Tensor& carry_out) {

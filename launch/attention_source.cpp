@@ -79,9 +79,7 @@ void AttentionChoice::declare(CLI::App& app) {
                  "what to do with letters that have no token: error, or map (read as X)")
       ->check(CLI::IsMember({"error", "map"}))
       ->capture_default_str();
-  app.add_option("--threads", threads, "threads a rank; 0: its share of the cores")
-      ->check(CLI::Range(0, kMostThreads))
-      ->capture_default_str();
+  device.declare(app);
   app.add_flag("--overwrite", overwrite, "replace files of these names");
 }
 
@@ -108,14 +106,15 @@ FastaReader AttentionChoice::open_fasta() const {
 AttentionSource::AttentionSource(Session& session, const AttentionChoice& choice)
     : checkpoint_(open_checkpoint(session, choice.checkpoint)),
       longest_(choice.longest),
-      device_(Device::cpu(session.threads(choice.threads))),
-      parameters_(load_model(session, checkpoint_, device_)),
+      computes_(session, choice.device),
+      parameters_(load_model(session, checkpoint_, model_of(checkpoint_, choice.device.dtype()),
+                             computes_.device())),
       alone_(session.world().split(session.rank())),
-      transformer_(model_options(checkpoint_.configuration, checkpoint_.vocabulary), device_,
-                   *alone_),
+      transformer_(model_of(checkpoint_, choice.device.dtype()), computes_.device(), *alone_),
       layers_(chosen_of(choice.layer, model().layers, "layer")),
       heads_(chosen_of(choice.head, model().heads, "head")) {
-  require_finite(parameters_.flat(), "its parameters", checkpoint_);
+  HostCopy copy;
+  require_finite(copy.of(computes_.device(), parameters_.flat()), "its parameters", checkpoint_);
   transformer_.draw_features(checkpoint_.header.seed, checkpoint_.header.step);
 }
 

@@ -12,6 +12,7 @@
 
 #include "io/fasta.h"
 #include "launch/opened.h"
+#include "launch/rank_device.h"
 #include "model/transformer.h"
 
 namespace longscan {
@@ -25,7 +26,7 @@ struct AttentionChoice {
   std::optional<std::int64_t> layer;  ///< absent: all of them
   std::optional<std::int64_t> head;
   std::int64_t longest = 2048;  ///< tokens
-  std::int64_t threads = 0;
+  DeviceChoice device;
   bool overwrite = false;
 
   void declare(CLI::App& app);
@@ -71,7 +72,7 @@ class AttentionSource {
 
   OpenedCheckpoint checkpoint_;
   std::int64_t longest_;
-  Device device_;
+  RankDevice computes_;
   Parameters parameters_;
   std::unique_ptr<Communicator> alone_;
   Transformer transformer_;

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 
 #include "kernels/buffer.h"
 #include "kernels/linear.h"
@@ -87,9 +88,10 @@ std::int64_t shards_sent(const ModelOptions& model, const Layout& layout) {
   const std::int64_t ranks = layout.sequence_ranks;
   const std::int64_t hops = std::min(ranks - 1, ceiling(layout.window, layout.tokens_at_once));
   const std::int64_t number = size_of(model.dtype);
+  const std::int64_t sum = size_of(sum_type(model.dtype));
   const std::int64_t document = size_of(DType::i64);
   const std::int64_t keys = 2 * model.width * number + document;
-  const std::int64_t queries = (2 * model.width + 2 * model.heads) * number + document;
+  const std::int64_t queries = 2 * model.width * number + 2 * model.heads * sum + document;
   std::int64_t most = 0;
   for (std::int64_t rank = 0; rank < ranks; ++rank) {
     const std::int64_t up = rank + 1 < ranks ? std::min(rank + 1, hops) : 0;
@@ -180,7 +182,10 @@ Layout layout_of(const config::Config& configuration, std::int64_t sequence_rank
 
 MemoryEstimate memory_of(const ModelOptions& model, const Layout& layout) {
   const std::int64_t number = size_of(model.dtype);
-  const std::int64_t parameters = count_parameters(model) * number;
+  const std::int64_t sum = size_of(sum_type(model.dtype));
+  const std::int64_t parameters = count_parameters(model) * sum;
+  // Of matrices, which are nearly all.
+  const std::int64_t rounded = number == sum ? 0 : count_parameters(model) * number;
   const bool shared = layout.sequence_ranks > 1;
   const std::int64_t gathered = shared ? layout.sequence_ranks : 0;
   const std::int64_t kept_states = layout.segments + (model.causal ? 2 : 3);
@@ -191,46 +196,48 @@ MemoryEstimate memory_of(const ModelOptions& model, const Layout& layout) {
   const std::int64_t activations =
       layout.tokens_at_once * per_token + documents * projected_per_document(model);
   constexpr std::int64_t kTokenBytes = 16;  // token, target, position
-  return {.parameters = parameters,
+  return {.parameters = parameters + rounded,
           .gradients = parameters,
           .moments = 2 * parameters,
           .activations = activations * number,
-          .states = (kept_states * state_numbers(model) + gathered * largest_state(model)) * number,
+          .states = (kept_states * state_numbers(model) + gathered * largest_state(model)) * sum,
           .tokens = layout.segments * layout.tokens_at_once * kTokenBytes};
 }
 
 ExchangeEstimate exchange_of(const ModelOptions& model, const Layout& layout) {
   // Forward one way and backward the other; where attention is not causal, both ways each time.
   const std::int64_t directions = model.causal ? 2 : 4;
-  const std::int64_t number = size_of(model.dtype);
+  const std::int64_t sum = size_of(sum_type(model.dtype));
   ExchangeEstimate bytes;
   if (layout.sequence_ranks > 1) {
-    bytes.states =
-        layout.accumulation * directions * layout.segments * state_numbers(model) * number;
+    bytes.states = layout.accumulation * directions * layout.segments * state_numbers(model) * sum;
     bytes.keys_values = layout.accumulation * count_layers(model, AttentionKind::softmax) *
                         shards_sent(model, layout);
   }
-  if (layout.ranks > 1) bytes.gradients = count_parameters(model) * number;
+  if (layout.ranks > 1) bytes.gradients = count_parameters(model) * sum;
   return bytes;
 }
 
-double measure_peak(Device& device) {
+double measure_peak(Device& device, DType dtype) {
   using Clock = std::chrono::steady_clock;
-  constexpr std::int64_t kSize = 1024;
-  constexpr double kFlops = 2.0 * kSize * kSize * kSize;
+  const std::int64_t size = device.on_host() ? 1024 : 8192;
+  const double flops = 2.0 * std::pow(static_cast<double>(size), 3);
   constexpr double kSeconds = 0.2;
-  const Buffer memory = device.allocate(3 * kSize * kSize * size_of(DType::f32));
-  const Tensor all = Tensor::dense(memory.data(), DType::f32, {3, kSize, kSize});
+  const Buffer memory = device.allocate(3 * size * size * size_of(dtype));
+  const Tensor all = Tensor::dense(memory.data(), dtype, {3, size, size});
   // Zeros: a product takes as long as with other numbers.
-  const MatMul product{.out = all.at(0), .a = all.at(1), .b = all.at(2)};
-  device.run(product);
+  const auto multiply = [&] {
+    device.run(MatMul{.out = all.at(0), .a = all.at(1), .b = all.at(2)});
+    device.synchronize();
+  };
+  multiply();
   double best = 0;
   double spent = 0;
   while (spent < kSeconds) {
     const Clock::time_point begin = Clock::now();
-    device.run(product);
+    multiply();
     const double seconds = std::chrono::duration<double>(Clock::now() - begin).count();
-    best = std::max(best, kFlops / seconds);
+    best = std::max(best, flops / seconds);
     spent += seconds;
   }
   return best;

@@ -58,7 +58,7 @@ struct ExchangeEstimate {
 
 ExchangeEstimate exchange_of(const ModelOptions& model, const Layout& layout);
 
-/// FLOP/s of products of square f32 matrices on this device, measured for about 0.2 s.
-double measure_peak(Device& device);
+/// FLOP/s of products of square matrices of this type on this device, measured for about 0.2 s.
+double measure_peak(Device& device, DType dtype);
 
 }  // namespace longscan

@@ -51,9 +51,7 @@ void Evaluate::declare(CLI::App& app) {
   app.add_option("--sequence", sequence_, "ranks that share a line; 0: all")
       ->check(CLI::Range(0, 1 << 20))
       ->capture_default_str();
-  app.add_option("--threads", threads_, "threads a rank; 0: its share of the cores")
-      ->check(CLI::Range(0, kMostThreads))
-      ->capture_default_str();
+  device_.declare(app);
 }
 
 void Evaluate::run(Session& session) const {
@@ -67,11 +65,11 @@ void Evaluate::run(Session& session) const {
   const Claim data{"the data", fmt::format("{:.12}", store->content_hash())};
   require_agreement(session.world(), {&data, 1});
   require_fits(checkpoint, *store, split);
-  Mesh mesh(session.world(), static_cast<int>(sequence_));
-  Device device = Device::cpu(session.threads(threads_));
-  const Parameters parameters = load_model(session, checkpoint, device);
-  Transformer transformer(model_options(checkpoint.configuration, checkpoint.vocabulary), device,
-                          mesh.sequence());
+  RankDevice computes(session, device_);
+  Mesh mesh(computes.world(), static_cast<int>(sequence_));
+  const ModelOptions model = model_of(checkpoint, device_.dtype());
+  const Parameters parameters = load_model(session, checkpoint, model, computes.device());
+  Transformer transformer(model, computes.device(), mesh.sequence());
   transformer.draw_features(checkpoint.header.seed, checkpoint.header.step);
   const Evaluation evaluation = evaluate(transformer, parameters.weights(), mesh, *store,
                                          evaluation_options(checkpoint.configuration, split),

@@ -101,9 +101,7 @@ void Generate::declare(CLI::App& app) {
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
   app.add_option("--out", output_, "write the samples to this file instead of printing them");
-  app.add_option("--threads", threads_, "threads a rank; 0: its share of the cores")
-      ->check(CLI::Range(0, kMostThreads))
-      ->capture_default_str();
+  device_.declare(app);
 }
 
 void Generate::run(Session& session) const {
@@ -122,10 +120,11 @@ void Generate::run(Session& session) const {
   sampling.banned = {vocabulary.pad(), vocabulary.begin(), vocabulary.mask()};
   check(sampling);
 
-  Device device = Device::cpu(session.threads(threads_));
-  const Parameters parameters = load_model(session, checkpoint, device);
+  RankDevice computes(session, device_);
+  const ModelOptions model = model_of(checkpoint, device_.dtype());
+  const Parameters parameters = load_model(session, checkpoint, model, computes.device());
   const std::unique_ptr<Communicator> alone = session.world().split(session.rank());
-  Transformer transformer(model_options(checkpoint.configuration, vocabulary), device, *alone);
+  Transformer transformer(model, computes.device(), *alone);
   transformer.draw_features(checkpoint.header.seed, checkpoint.header.step);
   Generator generator(transformer, parameters.weights());
 

@@ -32,8 +32,15 @@ std::int32_t opening(const OpenedCheckpoint& checkpoint) {
                                                            : checkpoint.vocabulary.end();
 }
 
-Parameters load_model(const Session& session, const OpenedCheckpoint& checkpoint, Device& device) {
-  Parameters parameters(model_options(checkpoint.configuration, checkpoint.vocabulary), device);
+ModelOptions model_of(const OpenedCheckpoint& checkpoint, DType dtype) {
+  ModelOptions model = model_options(checkpoint.configuration, checkpoint.vocabulary);
+  model.dtype = dtype;
+  return model;
+}
+
+Parameters load_model(const Session& session, const OpenedCheckpoint& checkpoint,
+                      const ModelOptions& model, Device& device) {
+  Parameters parameters(model, device);
   load_parameters(session, checkpoint.path, parameters);
   return parameters;
 }

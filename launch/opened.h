@@ -30,7 +30,11 @@ OpenedCheckpoint open_checkpoint(Session& session, const std::string& named);
 /// the end of the record before.
 std::int32_t opening(const OpenedCheckpoint& checkpoint);
 
-/// Collective. The parameters of the checkpoint's model.
-Parameters load_model(const Session& session, const OpenedCheckpoint& checkpoint, Device& device);
+/// The checkpoint's model, to be computed in `dtype`.
+ModelOptions model_of(const OpenedCheckpoint& checkpoint, DType dtype);
+
+/// Collective. Its parameters.
+Parameters load_model(const Session& session, const OpenedCheckpoint& checkpoint,
+                      const ModelOptions& model, Device& device);
 
 }  // namespace longscan

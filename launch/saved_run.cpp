@@ -15,13 +15,38 @@ namespace longscan {
 
 namespace {
 
-std::vector<NamedTensor> named(const Parameters& parameters) {
-  return named_tensors(parameters.list());
-}
+/// Parameters where files can be read into them and written from them: in host memory, on the CPU
+/// in their own.
+class HostParameters {
+ public:
+  explicit HostParameters(const Parameters& parameters) : parameters_(parameters) {
+    if (parameters.device().on_host()) return;
+    memory_ = parameters.device().allocate_on_host(parameters.flat().bytes());
+    parameters.device().download(memory_.data(), parameters.flat());
+  }
 
-void broadcast(const Session& session, const Parameters& parameters) {
-  session.world().broadcast(parameters.flat().data, parameters.flat().bytes(), 0);
-}
+  std::vector<Parameter> list() const {
+    std::vector<Parameter> list = parameters_.list();
+    for (Parameter& parameter : list) {
+      parameter.tensor.data = data() + (parameter.tensor.as<std::byte>() - on_device());
+    }
+    return list;
+  }
+  std::vector<NamedTensor> named() const { return named_tensors(list()); }
+
+  /// Collective. Those of rank 0 go to all, and to their devices.
+  void broadcast(const Session& session) const {
+    session.world().broadcast(data(), parameters_.flat().bytes(), 0);
+    if (memory_.bytes() > 0) parameters_.upload(data());
+  }
+
+ private:
+  std::byte* on_device() const { return parameters_.flat().as<std::byte>(); }
+  std::byte* data() const { return memory_.bytes() > 0 ? memory_.data() : on_device(); }
+
+  const Parameters& parameters_;
+  Buffer memory_;
+};
 
 /// What rank 0 has found, on every rank.
 FoundCheckpoint found_by_leader(const Session& session, const FoundCheckpoint& found) {
@@ -100,13 +125,13 @@ struct Match {
   ParameterLines dropped_lines;
 };
 
-Match match(const std::vector<StoredTensor>& stored, const Parameters& parameters) {
+Match match(const std::vector<StoredTensor>& stored, const std::vector<Parameter>& parameters) {
   using Shape = std::vector<std::int64_t>;
   const auto text = [](const Shape& shape) { return fmt::format("[{}]", fmt::join(shape, ", ")); };
   std::map<std::string, Shape> left;
   for (const StoredTensor& tensor : stored) left[tensor.name] = tensor.shape;
   Match match;
-  for (const auto& [name, tensor] : parameters.list()) {
+  for (const auto& [name, tensor] : parameters) {
     const Shape shape(tensor.shape, tensor.shape + tensor.rank);
     const auto found = left.find(name);
     if (found == left.end()) {
@@ -159,13 +184,15 @@ FoundCheckpoint find_checkpoint(Session& session, const std::filesystem::path& n
 
 void load_parameters(const Session& session, const std::filesystem::path& path,
                      Parameters& parameters) {
-  on_leader(session, [&] { read_checkpoint(path, named(parameters), {}, {}, Verified::before); });
-  broadcast(session, parameters);
+  const HostParameters on_host(parameters);
+  on_leader(session, [&] { read_checkpoint(path, on_host.named(), {}, {}, Verified::before); });
+  on_host.broadcast(session);
 }
 
 void take_parameters(Session& session, const FoundCheckpoint& found, Parameters& parameters) {
+  const HostParameters on_host(parameters);
   on_leader(session, [&] {
-    const Match fits = match(list_parameters(found.path, Verified::before), parameters);
+    const Match fits = match(list_parameters(found.path, Verified::before), on_host.list());
     if (fits.kept.empty()) {
       throw Error(ErrorKind::usage, {.what = "no parameter of the checkpoint fits the model",
                                      .why = "none has its name and shape there",
@@ -180,29 +207,33 @@ void take_parameters(Session& session, const FoundCheckpoint& found, Parameters&
     fits.new_lines.say(session, "new");
     fits.dropped_lines.say(session, "dropped");
   });
-  broadcast(session, parameters);
+  on_host.broadcast(session);
 }
 
 void load_trainer(const Session& session, const std::filesystem::path& path, Trainer& trainer) {
-  Parameters& first_moment = trainer.optimizer().first_moment();
-  Parameters& second_moment = trainer.optimizer().second_moment();
+  const HostParameters model(trainer.parameters());
+  const HostParameters first_moment(trainer.optimizer().first_moment());
+  const HostParameters second_moment(trainer.optimizer().second_moment());
   on_leader(session, [&] {
-    read_checkpoint(path, named(trainer.parameters()), named(first_moment), named(second_moment),
+    read_checkpoint(path, model.named(), first_moment.named(), second_moment.named(),
                     Verified::before);
   });
-  for (const Parameters* parameters : {&trainer.parameters(), &first_moment, &second_moment}) {
-    broadcast(session, *parameters);
+  for (const HostParameters* parameters : {&model, &first_moment, &second_moment}) {
+    parameters->broadcast(session);
   }
 }
 
 void save_trainer(Session& session, const std::filesystem::path& folder,
                   const CheckpointHeader& header, Trainer& trainer, std::int64_t keep) {
   on_leader(session, [&] {
+    const HostParameters model(trainer.parameters());
+    const HostParameters first_moment(trainer.optimizer().first_moment());
+    const HostParameters second_moment(trainer.optimizer().second_moment());
     const std::filesystem::path path =
         write_checkpoint(folder, {.header = header,
-                                  .model = named(trainer.parameters()),
-                                  .first_moment = named(trainer.optimizer().first_moment()),
-                                  .second_moment = named(trainer.optimizer().second_moment())});
+                                  .model = model.named(),
+                                  .first_moment = first_moment.named(),
+                                  .second_moment = second_moment.named()});
     session.say("saved {}", path.string());
     say_removed(session, keep_last(folder, keep), header.step);
   });

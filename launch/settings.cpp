@@ -137,6 +137,12 @@ ModelOptions model_options(const config::Config& configuration, const Vocabulary
   return options;
 }
 
+ModelOptions trained_model(const config::Config& configuration, const Vocabulary& vocabulary) {
+  ModelOptions options = model_options(configuration, vocabulary);
+  if (configuration.training().precision() == config::Training::bf16) options.dtype = DType::bf16;
+  return options;
+}
+
 OptimizerOptions optimizer_options(const config::Config& configuration) {
   const config::Optimizer& optimizer = configuration.optimizer();
   return {.learning_rate = optimizer.learning_rate(),

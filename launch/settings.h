@@ -17,6 +17,9 @@ namespace longscan {
 bool counts_places(const ModelOptions& model);
 
 /// Each place in a window gets its entry where the model counts places.
+/// As training computes it: in its precision.
+ModelOptions trained_model(const config::Config& configuration, const Vocabulary& vocabulary);
+
 ModelOptions model_options(const config::Config& configuration, const Vocabulary& vocabulary);
 /// The schedule ends at training.max_steps.
 OptimizerOptions optimizer_options(const config::Config& configuration);

@@ -4,6 +4,7 @@
 #include "kernels/error.h"
 #include "launch/estimate.h"
 #include "launch/opened.h"
+#include "launch/rank_device.h"
 #include "launch/resume.h"
 #include "launch/settings.h"
 #include "launch/training_run.h"
@@ -39,11 +40,10 @@ std::vector<Claim> claims_of(const Session& session, const config::Config& confi
 }
 
 void say_plan(Session& session, const config::Config& configuration, const ModelOptions& model,
-              const Mesh& mesh, int threads) {
+              const Mesh& mesh, const std::string& device) {
   session.say("{}", to_text(configuration));
-  session.say("{}: {}, {} each, {} for the same line", counted(session.ranks(), "rank"),
-              counted(mesh.data_size(), "sequence group"), counted(threads, "thread"),
-              mesh.sequence_size());
+  session.say("{}: {}, {}, {} for the same line", counted(session.ranks(), "rank"),
+              counted(mesh.data_size(), "sequence group"), device, mesh.sequence_size());
   session.say("{} parameters", grouped(count_parameters(model)));
 }
 
@@ -95,6 +95,9 @@ void Train::declare(CLI::App& app) {
       {"--seed", "training.seed", "of initial weights, order of windows, dropout"},
       {"--threads", "parallel.threads", "threads a rank; 0: its share of the cores"},
       {"--sequence", "parallel.sequence", "ranks that share a line; 0: all"},
+      {"--device", "parallel.device", "auto (GPUs, where every rank has one), cpu or cuda"},
+      {"--communicator", "parallel.communicator", "of GPUs: fastest, nccl or mpi"},
+      {"--precision", "training.precision", "fp32; on GPUs also tf32 or bf16"},
   };
   app.add_option("--config", config_, "configuration in Protobuf text format");
   app.add_option("--set", set_, "KEY=VALUE on top of the configuration, as in model.width=512")
@@ -137,17 +140,16 @@ void Train::run(Session& session) const {
   claims.push_back({"--dry-run", dry_run_ ? "yes" : "no"});
   require_agreement(session.world(), claims);
 
-  Mesh mesh(session.world(), static_cast<int>(configuration.parallel().sequence()));
-  const int threads = session.threads(configuration.parallel().threads());
-  const ModelOptions model = model_options(configuration, store->vocabulary());
-  say_plan(session, configuration, model, mesh, threads);
+  RankDevice computes(session, DeviceChoice::of(configuration));
+  Mesh mesh(computes.world(), static_cast<int>(configuration.parallel().sequence()));
+  const ModelOptions model = trained_model(configuration, store->vocabulary());
+  say_plan(session, configuration, model, mesh, computes.description());
   if (dry_run_) {
     say_costs(session, configuration, model, mesh, *store);
     return;
   }
   const StartingPoint start = find_start(session, resume_, init_from_, configuration, *store);
-  Device device = Device::cpu(threads);
-  TrainingRun(session, configuration, *store, start, device, mesh).run();
+  TrainingRun(session, configuration, *store, start, computes.device(), mesh).run();
 }
 
 }  // namespace longscan

@@ -38,7 +38,7 @@ TrainingRun::TrainingRun(Session& session, const config::Config& configuration,
       mesh_(mesh),
       device_(device),
       folder_(configuration.training().folder()),
-      trainer_(model_options(configuration, store.vocabulary()), optimizer_options(configuration),
+      trainer_(trained_model(configuration, store.vocabulary()), optimizer_options(configuration),
                configuration.training().seed(), device, mesh),
       loader_(store, training_options(configuration), start.loader),
       meter_(
@@ -110,7 +110,7 @@ void TrainingRun::begin() {
 
 double TrainingRun::peak_of_all_ranks() {
   session_.world().barrier();  // all at once, as in a step
-  double peak = measure_peak(device_);
+  double peak = measure_peak(device_, trainer_.transformer().options().dtype);
   session_.world().all_reduce_sum(Tensor::dense(&peak, DType::f64, {1}));
   return peak;
 }

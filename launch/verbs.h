@@ -9,13 +9,11 @@
 #include "io/configuration.h"
 #include "io/pack.h"
 #include "launch/attention_source.h"
+#include "launch/rank_device.h"
 #include "launch/session.h"
 #include "model/generator.h"
 
 namespace longscan {
-
-/// The most that --threads takes, as the rule of parallel.threads has it.
-constexpr int kMostThreads = 1 << 20;
 
 /// Reads FASTA or text into a token store.
 class Pack {
@@ -68,7 +66,7 @@ class Evaluate {
   std::string split_ = "validation";
   std::int64_t windows_ = 0;
   std::int64_t sequence_ = 0;
-  std::int64_t threads_ = 0;
+  DeviceChoice device_;
 };
 
 /// Draws samples from a checkpoint's model.
@@ -84,7 +82,7 @@ class Generate {
   SamplingOptions sampling_;
   std::int64_t samples_ = 1;
   std::int64_t longest_ = 1024;
-  std::int64_t threads_ = 0;
+  DeviceChoice device_;
 };
 
 /// Writes and draws the attention matrices of a record.

@@ -75,7 +75,7 @@ AttentionKept begin(Pass& pass, const AttentionWeights& weights, const Tensor& i
     kept.attended = value_of(pass, kept.query_key_value);
   } else {
     kept.attended = pass.take(pass.options.width);
-    kept.normalizer = pass.take(pass.options.heads);
+    kept.normalizer = pass.take_sums(pass.options.heads);
   }
   return kept;
 }

@@ -10,24 +10,25 @@ namespace longscan {
 
 namespace {
 
-void set_to_one(const Tensor& tensor, std::int64_t index) {
-  if (tensor.dtype == DType::f32) {
-    tensor.as<float>()[index] = 1;
-  } else {
-    tensor.as<double>()[index] = 1;
-  }
-}
-
-// Tokens [begin, end) have their ones in columns 0, 1, ..., all others have zeros; alike in all
-// heads.
-void write_one_hot(Pass& pass, const Tensor& value, std::int64_t begin, std::int64_t end) {
-  pass.device.run(Fill{.out = value, .value = 0});
-  for (std::int64_t token = begin; token < end; ++token) {
+// Rows 0, 1, ... have their ones in columns 0, 1, ..., alike in all heads: [head_dim, width].
+Tensor one_hot_rows(Pass& pass) {
+  const std::int64_t dim = pass.options.head_dim();
+  const Tensor rows = pass.arena.take(pass.options.dtype, {dim, pass.options.width});
+  pass.device.run(Fill{.out = rows, .value = 0});
+  for (std::int64_t row = 0; row < dim; ++row) {
     for (std::int64_t head = 0; head < pass.options.heads; ++head) {
-      set_to_one(value,
-                 token * pass.options.width + head * pass.options.head_dim() + token - begin);
+      const std::int64_t column = head * dim + row;
+      pass.device.run(Fill{.out = rows.at(row).rows(column, column + 1), .value = 1});
     }
   }
+  return rows;
+}
+
+// Tokens [begin, end) have the rows of `one_hot`, all others zeros.
+void write_one_hot(Pass& pass, const Tensor& value, const Tensor& one_hot, std::int64_t begin,
+                   std::int64_t end) {
+  pass.device.run(Fill{.out = value, .value = 0});
+  pass.device.run(Copy{.out = value.rows(begin, end), .in = one_hot.rows(0, end - begin)});
 }
 
 // [a, b, c] as [b, a, c].
@@ -52,14 +53,15 @@ Tensor attention_matrix(Pass& pass, const AttentionWeights& weights, const Atten
       pass.arena.take(pass.options.dtype, {shown.end - shown.begin, tokens, tokens});
   const Arena::Mark mark = pass.arena.mark();
   const Tensor value = pass.take(pass.options.width);
+  const Tensor one_hot = one_hot_rows(pass);
   AttentionKept kept{.attended = pass.take(pass.options.width),
-                     .normalizer = pass.take(pass.options.heads)};
+                     .normalizer = pass.take_sums(pass.options.heads)};
   const Arena::Mark block = pass.arena.mark();
   for (std::int64_t begin = 0; begin < tokens; begin += dim) {
     const std::int64_t end = std::min(begin + dim, tokens);
-    write_one_hot(pass, value, begin, end);
-    const AttentionHeads one_hot{heads.query, heads.key, value.split_heads(pass.options.heads)};
-    const Tensor attended = attend(pass, weights, one_hot, kept, link, [] {});
+    write_one_hot(pass, value, one_hot, begin, end);
+    const AttentionHeads shown_heads{heads.query, heads.key, value.split_heads(pass.options.heads)};
+    const Tensor attended = attend(pass, weights, shown_heads, kept, link, [] {});
     pass.device.run(Copy{.out = swapped(matrix.columns(begin, end)),
                          .in = heads_of(attended, shown).columns(0, end - begin)});
     pass.arena.rewind_to(block);

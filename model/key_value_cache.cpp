@@ -14,11 +14,12 @@ constexpr std::int64_t kFewestTokens = 256;
 }  // namespace
 
 void KeyValueCache::append(const Pass& pass, const AttentionHeads& heads) {
-  require(!pass.key_mask().present(), "KeyValueCache.append", "takes tokens that are attended to");
+  require(!pass.line.key_mask.present(), "KeyValueCache.append",
+          "takes tokens that are attended to");
   const std::int64_t end = count_ + pass.tokens();
   reserve(pass.device, end, heads);
   for (const auto& [out, in] :
-       {std::pair{key_, heads.key}, {value_, heads.value}, {document_, pass.document}}) {
+       {std::pair{key_, heads.key}, {value_, heads.value}, {document_, pass.line.document}}) {
     pass.device.run(Copy{.out = out.rows(count_, end), .in = in});
   }
   count_ = end;

@@ -24,14 +24,15 @@ void LayerStates::lay_out(std::int64_t segments) {
     numbers += options_.state_size(layer);
   }
   const std::int64_t copies = segments + 2 + (options_.causal ? 0 : 1);
-  memory_ = device_.allocate(copies * numbers * size_of(options_.dtype));
+  memory_ = device_.allocate(copies * numbers * size_of(sum_type(options_.dtype)));
   std::byte* next = memory_.data();
   // A state of every layer, `count` times.
   const auto take = [&](std::vector<Tensor>& states, std::int64_t count) {
     states.clear();
     for (std::int64_t i = 0; i < count * options_.layers; ++i) {
       const auto [rows, columns] = options_.state_shape(i % options_.layers);
-      states.push_back(Tensor::dense(next, options_.dtype, {options_.heads, rows, columns}));
+      states.push_back(
+          Tensor::dense(next, sum_type(options_.dtype), {options_.heads, rows, columns}));
       next += states.back().bytes();
     }
   };

@@ -10,8 +10,8 @@ LinearAttentionInput input_of(const Pass& pass, const FeatureMap& map,
   return {.query = heads.query,
           .key = heads.key,
           .value = heads.value,
-          .document_starts = pass.document_starts(),
-          .key_mask = pass.key_mask(),
+          .document_starts = pass.line.document_starts,
+          .key_mask = pass.line.key_mask,
           .feature_map = map,
           .causal = pass.options.causal};
 }
@@ -23,7 +23,7 @@ ShardSide side_of(Direction direction) {
 Tensor take_state(Pass& pass, const LinearAttentionInput& input, std::int64_t dim,
                   std::int64_t value_dim) {
   const FeatureMap& map = input.feature_map;
-  return pass.arena.take(pass.options.dtype,
+  return pass.arena.take(sum_type(pass.options.dtype),
                          {pass.options.heads, map.features(dim), map.state_columns(value_dim)});
 }
 

@@ -13,9 +13,9 @@ LinformerKeys keys_of(const Pass& pass, const AttentionWeights& weights,
           .value = heads.value,
           .key_projection = weights.linformer_key,
           .value_projection = weights.linformer_value,
-          .position = Pass::view_of(pass.shard.positions),
-          .document_starts = pass.document_starts(),
-          .key_mask = pass.key_mask()};
+          .position = pass.line.positions,
+          .document_starts = pass.line.document_starts,
+          .key_mask = pass.line.key_mask};
 }
 
 // [EK, FV] or their gradients of this shard's tokens, document after document.
@@ -24,8 +24,8 @@ class DocumentSums {
   DocumentSums(Pass& pass, std::int64_t length)
       : pass_(pass),
         heads_(pass.options.heads),
-        documents_(count_documents(pass.tokens(), pass.document_starts())),
-        sums_(pass.arena.take(pass.options.dtype,
+        documents_(count_documents(pass.tokens(), Pass::view_of(pass.shard.document_starts))),
+        sums_(pass.arena.take(sum_type(pass.options.dtype),
                               {documents_ * heads_, length, 2 * pass.options.head_dim()})) {}
 
   const Tensor& sums() const { return sums_; }
@@ -61,8 +61,8 @@ class DocumentSums {
   void start(Direction direction, const StateLink& link) const {
     Tensor sum;
     if (link.borders.exchanges(direction)) {
-      const Tensor starts = pass_.document_starts();
-      const bool begins_here = starts.size() > 0 && starts.as<std::int64_t>()[0] == 0;
+      const std::span<const std::int64_t> starts = pass_.shard.document_starts;
+      const bool begins_here = !starts.empty() && starts.front() == 0;
       if (documents_ == 0 || (direction == Direction::backward && begins_here)) {
         sum = take_state();
         pass_.device.run(Fill{.out = sum});
@@ -101,7 +101,7 @@ Tensor linformer_attention_forward(Pass& pass, const AttentionWeights& weights,
                                   .log_sum = log_sum,
                                   .queries = {.query = heads.query,
                                               .projected = projected.sums(),
-                                              .document_starts = pass.document_starts()}});
+                                              .document_starts = pass.line.document_starts}});
   return projected.sums();
 }
 
@@ -112,7 +112,7 @@ void linformer_attention_backward(Pass& pass, const AttentionWeights& weights,
                                   const std::function<void()>& meanwhile) {
   const Arena::Mark mark = pass.arena.mark();
   const LinformerQueries queries{
-      .query = heads.query, .projected = projected, .document_starts = pass.document_starts()};
+      .query = heads.query, .projected = projected, .document_starts = pass.line.document_starts};
   const DocumentSums d_projected(pass, projected.shape[1]);
   const Tensor before = d_projected.take_state();
   const Tensor behind = d_projected.take_state();

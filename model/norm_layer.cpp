@@ -6,11 +6,11 @@
 namespace longscan {
 
 NormKept norm_forward(Pass& pass, const NormWeights& weights, const Tensor& in) {
-  const DType dtype = pass.options.dtype;
+  const DType sums = sum_type(pass.options.dtype);
   NormKept kept{.in = in,
                 .out = pass.take(pass.options.width),
-                .rstd = pass.arena.take(dtype, {pass.tokens()})};
-  if (weights.bias.present()) kept.mean = pass.arena.take(dtype, {pass.tokens()});
+                .rstd = pass.arena.take(sums, {pass.tokens()})};
+  if (weights.bias.present()) kept.mean = pass.arena.take(sums, {pass.tokens()});
   pass.device.run(Normalize{.out = kept.out,
                             .rstd = kept.rstd,
                             .mean = kept.mean,

@@ -29,8 +29,8 @@ double learning_rate_at(const OptimizerOptions& options, std::int64_t step) {
 Optimizer::Optimizer(const OptimizerOptions& options, const ModelOptions& model, Device& device)
     : options_(options),
       device_(device),
-      first_moment_(model, device),
-      second_moment_(model, device),
+      first_moment_(model, device, ParameterUse::sums),
+      second_moment_(model, device, ParameterUse::sums),
       norm_memory_(device.allocate(size_of(DType::f64))) {}
 
 Optimizer::Report Optimizer::update(Parameters& parameters, const Parameters& gradient,
@@ -38,7 +38,9 @@ Optimizer::Report Optimizer::update(Parameters& parameters, const Parameters& gr
   const Tensor squares = Tensor::dense(norm_memory_.data(), DType::f64, {1});
   device_.run(Fill{.out = squares, .value = 0});
   device_.run(SumOfSquares{.out = squares, .in = gradient.flat()});
-  Report report{.gradient_norm = std::sqrt(*squares.as<double>()) * gradient_scale,
+  double sum = 0;
+  device_.download(&sum, squares);
+  Report report{.gradient_norm = std::sqrt(sum) * gradient_scale,
                 .learning_rate = learning_rate_at(options_, step)};
   if (!std::isfinite(report.gradient_norm)) {
     throw Error(ErrorKind::data,
@@ -49,11 +51,13 @@ Optimizer::Report Optimizer::update(Parameters& parameters, const Parameters& gr
   if (options_.clip_norm > 0 && report.gradient_norm > options_.clip_norm) {
     gradient_scale *= options_.clip_norm / report.gradient_norm;
   }
-  const auto run = [&](std::int64_t begin, std::int64_t end, double weight_decay) {
+  const auto run = [&](std::int64_t begin, std::int64_t end, const Tensor& rounded,
+                       double weight_decay) {
     device_.run(AdamW{.parameter = parameters.flat().rows(begin, end),
                       .first_moment = first_moment_.flat().rows(begin, end),
                       .second_moment = second_moment_.flat().rows(begin, end),
                       .gradient = gradient.flat().rows(begin, end),
+                      .rounded = rounded,
                       .learning_rate = report.learning_rate,
                       .beta1 = options_.beta1,
                       .beta2 = options_.beta2,
@@ -62,8 +66,8 @@ Optimizer::Report Optimizer::update(Parameters& parameters, const Parameters& gr
                       .gradient_scale = gradient_scale,
                       .step = step});
   };
-  run(0, parameters.decayed(), options_.weight_decay);
-  run(parameters.decayed(), parameters.flat().size(), 0);
+  run(0, parameters.decayed(), parameters.rounded(), options_.weight_decay);
+  run(parameters.decayed(), parameters.flat().size(), {}, 0);
   return report;
 }
 

@@ -119,7 +119,8 @@ void ModelOptions::check() const {
   demand(layer_attention.empty() || static_cast<std::int64_t>(layer_attention.size()) == layers,
          "layer_attention", "it has one entry a layer, or none");
   for (std::int64_t layer = 0; layer < layers; ++layer) check_attention(attention_of(layer), *this);
-  demand(dtype == DType::f32 || dtype == DType::f64, "dtype", "it is f32 or f64");
+  demand(dtype == DType::f32 || dtype == DType::f64 || dtype == DType::bf16, "dtype",
+         "it is f32, f64 or bf16");
 }
 
 }  // namespace longscan

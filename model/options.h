@@ -68,7 +68,9 @@ struct ModelOptions {
   AttentionOptions attention;
   /// One a layer, in place of `attention`; empty: `attention` everywhere.
   std::vector<AttentionOptions> layer_attention;
-  DType dtype = DType::f32;  ///< of parameters, activations and sums; f64 for tests
+  /// Of activations and of what they are multiplied with; f64 for tests. Parameters, gradients,
+  /// states and sums are of its sum_type.
+  DType dtype = DType::f32;
 
   std::int64_t head_dim() const { return width / heads; }
   const AttentionOptions& attention_of(std::int64_t layer) const {

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <functional>
 
+#include "kernels/elementwise.h"
 #include "kernels/random.h"
 
 namespace longscan {
@@ -130,13 +131,15 @@ std::uint64_t hash_of(const std::string& name) {
 
 }  // namespace
 
-Parameters::Parameters(const ModelOptions& options, Device& device) {
+Parameters::Parameters(const ModelOptions& options, Device& device, ParameterUse use)
+    : device_(&device) {
   options.check();
+  const DType dtype = sum_type(options.dtype);
   const std::vector<Slot> slots = slots_of(options, weights_);
   std::int64_t count = 0;
   for (const Slot& slot : slots) count += slot.size();
-  buffer_ = device.allocate(count * size_of(options.dtype));
-  flat_ = Tensor::dense(buffer_.data(), options.dtype, {count});
+  buffer_ = device.allocate(count * size_of(dtype));
+  flat_ = Tensor::dense(buffer_.data(), dtype, {count});
   std::int64_t offset = 0;
   const auto place = [&](bool matrices) {
     for (const Slot& slot : slots) {
@@ -151,26 +154,49 @@ Parameters::Parameters(const ModelOptions& options, Device& device) {
   place(true);
   decayed_ = offset;
   place(false);
+  if (use == ParameterUse::products && options.dtype != dtype) {
+    rounded_memory_ = device.allocate(decayed_ * size_of(options.dtype));
+    rounded_ = Tensor::dense(rounded_memory_.data(), options.dtype, {decayed_});
+    offset = 0;
+    for (const Slot& slot : slots) {
+      if (slot.columns == 0) continue;
+      const Tensor piece = rounded_.rows(offset, offset + slot.size());
+      *slot.view = piece.reshaped({slot.rows, slot.columns});
+      offset += slot.size();
+    }
+  }
   if (options.tied_embedding) weights_.head = weights_.embedding;
   share_linformer(options, weights_);
 }
 
+void Parameters::round() const {
+  if (rounded_.present()) device_->run(Round{.out = rounded_, .in = flat_.rows(0, decayed_)});
+}
+
+void Parameters::upload(const void* numbers) const {
+  device_->upload(flat_, numbers);
+  round();
+}
+
 void Parameters::initialize(std::uint64_t seed) {
+  const Buffer memory(flat_.bytes());
+  flat_.dtype == DType::f32 ? draw(seed, reinterpret_cast<float*>(memory.data()))
+                            : draw(seed, reinterpret_cast<double*>(memory.data()));
+  upload(memory.data());
+}
+
+template <class T>
+void Parameters::draw(std::uint64_t seed, T* next) const {
   for (std::size_t place = 0; place < list_.size(); ++place) {
     const Parameter& parameter = list_[place];
     const double deviation = deviations_[place];
     const bool ones = ends_with(parameter.name, "norm.weight");
     const RandomKey key{seed, RandomPurpose::initial_weight, hash_of(parameter.name)};
-    const auto fill = [&]<class T>(T* values) {
-      for (std::int64_t i = 0; i < parameter.tensor.size(); ++i) {
-        values[i] =
-            parameter.tensor.rank == 1
-                ? static_cast<T>(ones ? 1 : 0)
-                : static_cast<T>(deviation * random_normal(key, static_cast<std::uint64_t>(i)));
-      }
-    };
-    parameter.tensor.dtype == DType::f32 ? fill(parameter.tensor.as<float>())
-                                         : fill(parameter.tensor.as<double>());
+    for (std::int64_t i = 0; i < parameter.tensor.size(); ++i) {
+      *next++ = parameter.tensor.rank == 1
+                    ? static_cast<T>(ones ? 1 : 0)
+                    : static_cast<T>(deviation * random_normal(key, static_cast<std::uint64_t>(i)));
+    }
   }
 }
 

@@ -55,11 +55,19 @@ struct Parameter {
   Tensor tensor;
 };
 
+enum class ParameterUse {
+  products,  ///< a model computes with them: in bf16 the matrices have copies in it
+  sums,      ///< gradients and moments
+};
+
 class Parameters {
  public:
-  /// Zeros. Throws usage when the options are out of range.
-  Parameters(const ModelOptions& options, Device& device);
+  /// Zeros. Throws usage when the options are out of range. `device` must outlive the object.
+  Parameters(const ModelOptions& options, Device& device,
+             ParameterUse use = ParameterUse::products);
 
+  /// What a model computes with: where it does so in bf16 the matrices are the copies that `round`
+  /// makes. Else, and of sums, the parameters themselves.
   const Weights& weights() const { return weights_; }
   /// All parameters, in the order of the buffer. Matrices come first: decay applies to [0,
   /// decayed()).
@@ -69,6 +77,15 @@ class Parameters {
   /// Elements at the front of the buffer that weight decay applies to: those of matrices.
   std::int64_t decayed() const { return decayed_; }
 
+  /// The copies of the first decayed() parameters in bf16, or absent.
+  Tensor rounded() const { return rounded_; }
+  /// Makes the copies those of the parameters, after these have been written.
+  void round() const;
+  /// Fills the whole buffer from host memory, [count] of its type, and rounds.
+  void upload(const void* numbers) const;
+
+  Device& device() const { return *device_; }
+
   /// Draws initial values: normal with deviation 0.02 for matrices, divided by sqrt(2 * layers) for
   /// those that write to the residual stream (Radford et al. 2019), 1 / sqrt(projected_length) for
   /// Linformer's (Wang et al. 2020, theorem 1); ones for norm weights; zeros for biases. Each
@@ -76,8 +93,14 @@ class Parameters {
   void initialize(std::uint64_t seed);
 
  private:
+  template <class T>
+  void draw(std::uint64_t seed, T* next) const;
+
+  Device* device_;
   Buffer buffer_;
   Tensor flat_;
+  Buffer rounded_memory_;
+  Tensor rounded_;
   std::int64_t decayed_ = 0;
   Weights weights_;
   std::vector<Parameter> list_;

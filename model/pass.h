@@ -35,8 +35,22 @@ struct DropoutPlan {
   std::uint64_t line = 0;  ///< counts the lines of the training run
 };
 
-/// The place in the line where each token's document begins, [tokens] i64.
-Tensor documents_of(Arena& arena, const Shard& shard);
+/// A shard in the memory of a device.
+struct ShardTensors {
+  Tensor tokens;           ///< [tokens] i32
+  Tensor targets;          ///< [tokens] i32
+  Tensor positions;        ///< [tokens] i64
+  Tensor document_starts;  ///< [documents] i64
+  Tensor attended;         ///< [tokens] u8, or [0]
+  Tensor key_mask;         ///< attended, absent where there is none
+  /// [tokens] i64: the place in the line where each token's document begins; absent unless a layer
+  /// has exact softmax.
+  Tensor document;
+};
+
+/// On the CPU views of the shard, else copies in the arena's memory.
+ShardTensors tensors_of(const Shard& shard, const ModelOptions& options, Device& device,
+                        Arena& arena);
 
 struct AttentionHeads;
 struct AttentionLink;
@@ -53,20 +67,21 @@ struct Pass {
   Arena& arena;
   const ModelOptions& options;
   const Shard& shard;
+  ShardTensors line;  ///< the shard on the device
   DropoutPlan dropout;
   Tensor rotary_table;     ///< [tokens, head_dim]; absent unless positions are rotary
-  Tensor document;         ///< documents_of the shard; absent unless a layer has exact softmax
   bool generates = false;  ///< tokens will follow that see those of the shard
   const AttentionObserver* observer = nullptr;
 
   std::int64_t tokens() const { return shard.size(); }
   Tensor take(std::int64_t columns) const { return arena.take(options.dtype, {tokens(), columns}); }
-  Tensor document_starts() const { return view_of(shard.document_starts); }
-  /// [tokens] u8, or absent.
-  Tensor key_mask() const { return shard.attended.empty() ? Tensor{} : view_of(shard.attended); }
+  /// The same of what must not be rounded to bf16.
+  Tensor take_sums(std::int64_t columns) const {
+    return arena.take(sum_type(options.dtype), {tokens(), columns});
+  }
 
-  /// A tensor over a span. Operations take inputs and outputs alike as Tensor; those of a shard are
-  /// inputs.
+  /// A tensor over a span, in host memory. Operations take inputs and outputs alike as Tensor;
+  /// those of a shard are inputs.
   template <class T>
   static Tensor view_of(std::span<const T> values) {
     return Tensor::dense(const_cast<T*>(values.data()), DTypeOf<T>::value,

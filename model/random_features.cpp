@@ -5,6 +5,9 @@
 #include <cmath>
 #include <numeric>
 #include <span>
+#include <type_traits>
+
+#include "kernels/bfloat16.h"
 
 namespace longscan {
 
@@ -40,12 +43,28 @@ void orthonormalize(Row row, Row block, std::size_t count) {
   scale(row, 1 / norm(row));
 }
 
+template <class T>
+T rounded_to(double number) {
+  if constexpr (std::is_same_v<T, Bfloat16>) {
+    return Bfloat16(static_cast<float>(number));
+  } else {
+    return static_cast<T>(number);
+  }
+}
+
 void write_row(const Tensor& out, std::int64_t index, Row row) {
   const auto copy = [&]<class T>(T* to) {
     std::transform(row.begin(), row.end(), to + index * out.shape[1],
-                   [](double number) { return static_cast<T>(number); });
+                   [](double number) { return rounded_to<T>(number); });
   };
-  out.dtype == DType::f32 ? copy(out.as<float>()) : copy(out.as<double>());
+  switch (out.dtype) {
+    case DType::f32:
+      return copy(out.as<float>());
+    case DType::bf16:
+      return copy(out.as<Bfloat16>());
+    default:
+      return copy(out.as<double>());
+  }
 }
 
 }  // namespace
@@ -73,7 +92,7 @@ void draw_projection(const Tensor& out, const RandomKey& key, bool orthogonal, R
   }
 }
 
-RandomFeatures::RandomFeatures(const ModelOptions& options, Device& device) {
+RandomFeatures::RandomFeatures(const ModelOptions& options, Device& device) : device_(device) {
   std::int64_t numbers = 0;
   for (std::int64_t layer = 0; layer < options.layers; ++layer) {
     layers_.push_back({.attention = options.attention_of(layer), .projection = {}, .drawn = {}});
@@ -99,7 +118,14 @@ void RandomFeatures::draw(std::uint64_t seed, std::int64_t steps) {
     const RandomKey key{seed, RandomPurpose::random_features,
                         static_cast<std::uint64_t>(redraw) << 32 | i};
     if (layer.drawn && layer.drawn->seed == key.seed && layer.drawn->step == key.step) continue;
-    draw_projection(layer.projection, key, layer.attention.orthogonal, layer.attention.row_norms);
+    Tensor drawn = layer.projection;
+    Buffer memory;
+    if (!device_.on_host()) {
+      memory = Buffer(drawn.bytes());
+      drawn.data = memory.data();
+    }
+    draw_projection(drawn, key, layer.attention.orthogonal, layer.attention.row_norms);
+    if (!device_.on_host()) device_.upload(layer.projection, drawn.data);
     layer.drawn = key;
   }
 }

@@ -15,16 +15,17 @@
 
 namespace longscan {
 
-/// Fills out, [features, dim] f32 or f64 and dense, with rows w whose directions are uniform on the
-/// sphere. Their lengths are those of Gaussian vectors, or all sqrt(dim). `orthogonal`: the rows of
-/// every block of dim are at right angles (section 2.4), in a last block of fewer rows too.
-/// Otherwise they are independent; with RowNorms::chi they then are plain Gaussian vectors. Fewer
-/// features are the first rows of more, but for the type's rounding.
+/// Fills out, [features, dim] f32, f64 or bf16, dense and in host memory, with rows w whose
+/// directions are uniform on the sphere. Their lengths are those of Gaussian vectors, or all
+/// sqrt(dim). `orthogonal`: the rows of every block of dim are at right angles (section 2.4), in a
+/// last block of fewer rows too. Otherwise they are independent; with RowNorms::chi they then are
+/// plain Gaussian vectors. Fewer features are the first rows of more, but for the type's rounding.
 void draw_projection(const Tensor& out, const RandomKey& key, bool orthogonal, RowNorms norms);
 
 /// One projection for every layer with random features, drawn anew every redraw_interval steps.
 class RandomFeatures {
  public:
+  /// `device` must outlive the object.
   RandomFeatures(const ModelOptions& options, Device& device);
 
   /// Makes the projections those of a training run of this seed after so many optimizer steps.
@@ -42,6 +43,7 @@ class RandomFeatures {
     std::optional<RandomKey> drawn;
   };
 
+  Device& device_;
   Buffer memory_;
   std::vector<Layer> layers_;
 };

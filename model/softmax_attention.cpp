@@ -11,7 +11,7 @@ namespace longscan {
 namespace {
 
 LineBlock block_of(const Pass& pass) {
-  return {.first_token = pass.shard.first_token, .document = pass.document};
+  return {.first_token = pass.shard.first_token, .document = pass.line.document};
 }
 
 SoftmaxQueries queries_of(const Pass& pass, const Tensor& query) {
@@ -19,8 +19,10 @@ SoftmaxQueries queries_of(const Pass& pass, const Tensor& query) {
 }
 
 SoftmaxKeys keys_of(const Pass& pass, const AttentionHeads& heads) {
-  return {
-      .key = heads.key, .value = heads.value, .block = block_of(pass), .key_mask = pass.key_mask()};
+  return {.key = heads.key,
+          .value = heads.value,
+          .block = block_of(pass),
+          .key_mask = pass.line.key_mask};
 }
 
 // Where keys have to go: to the tokens that see them.
@@ -37,10 +39,10 @@ Direction opposite(Direction direction) {
 template <class Body>
 BlockStream stream_of_keys(const Pass& pass, const AttentionHeads& heads, const BlockLink& link,
                            Direction direction, Body body) {
-  std::vector<Tensor> mine{heads.key, heads.value, pass.document};
+  std::vector<Tensor> mine{heads.key, heads.value, pass.line.document};
   if (link.borders.masked()) {
     // A shard without tokens has no mask, but passes those of others on.
-    mine.push_back(Pass::view_of(pass.shard.attended));
+    mine.push_back(pass.line.attended);
     require(mine.back().shape[0] == pass.tokens(), "Shard.attended", "is there on all ranks");
   }
   return {
@@ -61,7 +63,7 @@ BlockStream stream_of_queries(const Pass& pass, const Tensor& query,
                               const SoftmaxGradient& gradient, Direction direction, Body body) {
   return {
       .direction = direction,
-      .mine = {query, gradient.d_out, gradient.log_sum, gradient.d_out_dot, pass.document},
+      .mine = {query, gradient.d_out, gradient.log_sum, gradient.d_out_dot, pass.line.document},
       .body = [first = pass.shard.first_token, body](const VisitingBlock& visiting) {
         const std::span<const Tensor> tensors = visiting.tensors;
         body(SoftmaxQueries{.query = tensors[0],
@@ -104,7 +106,7 @@ void softmax_attention_backward(Pass& pass, const AttentionHeads& heads,
   const Arena::Mark mark = pass.arena.mark();
   const SoftmaxGradient gradient{.d_out = outputs.d_out,
                                  .log_sum = outputs.log_sum,
-                                 .d_out_dot = pass.take(pass.options.heads)};
+                                 .d_out_dot = pass.take_sums(pass.options.heads)};
   pass.device.run(HeadDot{.dot = gradient.d_out_dot, .a = outputs.d_out, .b = outputs.out});
   const SoftmaxQueries my_queries = queries_of(pass, heads.query);
   const SoftmaxKeys my_keys = keys_of(pass, heads);

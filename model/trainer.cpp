@@ -17,7 +17,7 @@ Trainer::Trainer(const ModelOptions& model, const OptimizerOptions& optimizer, s
       device_(device),
       mesh_(mesh),
       parameters_(model, device),
-      gradient_(model, device),
+      gradient_(model, device, ParameterUse::sums),
       optimizer_(optimizer, model, device),
       transformer_(model, device, mesh.sequence()) {
   parameters_.initialize(seed);

@@ -2,6 +2,7 @@
 #include "model/transformer.h"
 
 #include <algorithm>
+#include <array>
 
 #include "kernels/elementwise.h"
 #include "kernels/embedding.h"
@@ -17,16 +18,25 @@ namespace {
 // stay in the cache.
 constexpr std::int64_t kLogitsAtOnce = std::int64_t{1} << 18;
 constexpr std::int64_t kFewestRowsAtOnce = 64;
+// GPUs need large products, and have no cache that would hold even small ones.
+constexpr std::int64_t kLogitsAtOnceOnGpu = std::int64_t{1} << 27;
 
-const ModelOptions& checked(const ModelOptions& options) {
+const ModelOptions& checked(const ModelOptions& options, const Device& device) {
   options.check();
+  if (options.dtype == (device.on_host() ? DType::bf16 : DType::f64)) {
+    throw Error(
+        ErrorKind::usage,
+        {.what = fmt::format("the model is to be computed in {}", name_of(options.dtype)),
+         .why = device.on_host() ? "the CPU computes in f32" : "GPUs compute in f32 or bf16",
+         .hint = device.on_host() ? "take a GPU, or f32" : "take another precision"});
+  }
   return options;
 }
 
 }  // namespace
 
 Transformer::Transformer(const ModelOptions& options, Device& device, Communicator& group)
-    : options_(checked(options)),
+    : options_(checked(options, device)),
       device_(device),
       group_(group),
       exchange_(group, device),
@@ -47,12 +57,15 @@ LossTotals Transformer::train(const Weights& weights, const Weights& d_weights,
   prepare(last + 1);
   for (std::int64_t segment = 0; segment < last; ++segment) {
     Pass pass = begin_pass(segments[segment], dropout);
-    visit_for_states(pass, weights, segment, borders[segment]);
+    replay(visit_of(pass, weights, d_weights, segment, borders[segment], false),
+           [&] { visit_for_states(pass, weights, segment, borders[segment]); });
   }
   for (std::int64_t segment = last; segment >= 0; --segment) {
     Pass pass = begin_pass(segments[segment], dropout);
-    visit(pass, weights, segment, borders[segment], segment == last);
-    backward(pass, weights, d_weights, segment, borders[segment]);
+    replay(visit_of(pass, weights, d_weights, segment, borders[segment], true), [&] {
+      visit(pass, weights, segment, borders[segment], segment == last);
+      backward(pass, weights, d_weights, segment, borders[segment]);
+    });
   }
   return take_totals();
 }
@@ -77,7 +90,7 @@ void Transformer::attention_matrices(
                                          const AttentionHeads& heads, const AttentionLink& link) {
     if (std::find(layers.begin(), layers.end(), link.layer) == layers.end()) return;
     const Arena::Mark mark = arena_.mark();
-    see(link.layer, attention_matrix(pass, attention, heads, link, shown));
+    see(link.layer, host_copy_.of(device_, attention_matrix(pass, attention, heads, link, shown)));
     arena_.rewind_to(mark);
   };
   const SegmentBorders borders({borders_of_shard(shard.size(), shard.document_starts)}, false,
@@ -119,16 +132,12 @@ Pass Transformer::begin_pass(const Shard& shard, const DropoutPlan& dropout) {
             .arena = arena_,
             .options = options_,
             .shard = shard,
+            .line = tensors_of(shard, options_, device_, arena_),
             .dropout = dropout,
-            .rotary_table = {},
-            .document = {}};
+            .rotary_table = {}};
   if (options_.positions == Positions::rotary) {
-    pass.rotary_table = pass.take(options_.head_dim());
-    device_.run(
-        RotaryTable{.table = pass.rotary_table, .position = Pass::view_of(shard.positions)});
-  }
-  if (options_.first_with(AttentionKind::softmax) < options_.layers) {
-    pass.document = documents_of(arena_, shard);
+    pass.rotary_table = pass.take_sums(options_.head_dim());
+    device_.run(RotaryTable{.table = pass.rotary_table, .position = pass.line.positions});
   }
   return pass;
 }
@@ -160,11 +169,41 @@ LinkOf Transformer::links(std::int64_t segment, const SegmentBorders& borders, b
   };
 }
 
+Transformer::Visit Transformer::visit_of(const Pass& pass, const Weights& weights,
+                                         const Weights& d_weights, std::int64_t segment,
+                                         const SegmentBorders& borders, bool backward) const {
+  // Other ranks and the random numbers of dropout make every visit another one.
+  if (group_.size() > 1 || pass.dropout.rate > 0) return {};
+  const auto address = [](const Tensor& tensor) {
+    return reinterpret_cast<std::int64_t>(tensor.data);
+  };
+  const std::span<const std::int64_t> starts = pass.shard.document_starts;
+  return {backward ? 1 : 0,
+          segment,
+          borders.carries_on(Direction::forward) ? 1 : 0,
+          borders.carries_on(Direction::backward) ? 1 : 0,
+          borders.masked() ? 1 : 0,
+          pass.tokens(),
+          std::ssize(starts),
+          !starts.empty() && starts.front() == 0 ? 1 : 0,
+          pass.shard.first_token,
+          address(pass.line.tokens),
+          address(weights.embedding),
+          address(d_weights.embedding)};
+}
+
+void Transformer::replay(const Visit& visit, const std::function<void()>& body) {
+  if (visit.empty()) return body();
+  // Lines of ever other documents would fill the memory with what never comes again.
+  constexpr std::size_t kMostRecordings = 64;
+  if (recordings_.size() >= kMostRecordings && !recordings_.contains(visit)) recordings_.clear();
+  device_.replay(recordings_[visit], body);
+}
+
 Tensor Transformer::embed(Pass& pass, const Weights& weights) {
   const Tensor stream = pass.take(options_.width);
-  const Tensor positions = Pass::view_of(pass.shard.positions);
-  device_.run(Embedding{
-      .out = stream, .table = weights.embedding, .index = Pass::view_of(pass.shard.tokens)});
+  const Tensor positions = pass.line.positions;
+  device_.run(Embedding{.out = stream, .table = weights.embedding, .index = pass.line.tokens});
   if (options_.positions == Positions::learned) {
     device_.run(Embedding{
         .out = stream, .table = weights.positions, .index = positions, .accumulate = true});
@@ -203,21 +242,19 @@ void Transformer::backward(Pass& pass, const Weights& weights, const Weights& d_
                     links(segment, borders, false));
   });
   if (pass.dropout.rate > 0) pass.drop(d_stream, d_stream, 0);
-  device_.run(EmbeddingBackward{.d_table = d_weights.embedding,
-                                .d_out = d_stream,
-                                .index = Pass::view_of(pass.shard.tokens)});
+  device_.run(EmbeddingBackward{
+      .d_table = d_weights.embedding, .d_out = d_stream, .index = pass.line.tokens});
   if (options_.positions == Positions::learned) {
-    device_.run(EmbeddingBackward{.d_table = d_weights.positions,
-                                  .d_out = d_stream,
-                                  .index = Pass::view_of(pass.shard.positions)});
+    device_.run(EmbeddingBackward{
+        .d_table = d_weights.positions, .d_out = d_stream, .index = pass.line.positions});
   }
 }
 
 Tensor Transformer::loss(Pass& pass, const Weights& weights, const Weights* d_weights) {
   const Tensor d_normed = d_weights ? pass.take(options_.width) : Tensor{};
-  const Tensor targets = Pass::view_of(pass.shard.targets);
   const std::int64_t tokens = pass.tokens();
-  const std::int64_t rows = std::max(kLogitsAtOnce / options_.vocabulary, kFewestRowsAtOnce);
+  const std::int64_t at_once = device_.on_host() ? kLogitsAtOnce : kLogitsAtOnceOnGpu;
+  const std::int64_t rows = std::max(at_once / options_.vocabulary, kFewestRowsAtOnce);
   for (std::int64_t begin = 0; begin < tokens; begin += rows) {
     const std::int64_t end = std::min(begin + rows, tokens);
     const Arena::Mark mark = arena_.mark();
@@ -226,7 +263,7 @@ Tensor Transformer::loss(Pass& pass, const Weights& weights, const Weights* d_we
     device_.run(Linear{.out = logits, .in = normed, .weight = weights.head});
     device_.run(CrossEntropy{.totals = totals_,
                              .logits = logits,
-                             .targets = targets.rows(begin, end),
+                             .targets = pass.line.targets.rows(begin, end),
                              .gradient = d_weights != nullptr});
     if (d_weights) {
       device_.run(MatMul{.out = d_normed.rows(begin, end), .a = logits, .b = weights.head});
@@ -240,7 +277,7 @@ Tensor Transformer::loss(Pass& pass, const Weights& weights, const Weights* d_we
 Tensor Transformer::logits_of_last(Pass& pass, const Weights& weights, const Tensor& normed) {
   const Tensor logits = pass.arena.take(options_.dtype, {1, options_.vocabulary});
   device_.run(Linear{.out = logits, .in = normed, .weight = weights.head});
-  return logits;
+  return host_copy_.of(device_, logits);
 }
 
 std::vector<SegmentBorders> Transformer::borders_of(std::span<const Shard> segments) {
@@ -259,7 +296,8 @@ std::vector<SegmentBorders> Transformer::borders_of(std::span<const Shard> segme
 }
 
 LossTotals Transformer::take_totals() {
-  const auto* totals = totals_.as<double>();
+  std::array<double, 3> totals{};
+  device_.download(totals.data(), totals_);
   return {.loss = totals[0], .correct = totals[1], .tokens = totals[2]};
 }
 

@@ -8,12 +8,14 @@
 #pragma once
 
 #include <functional>
+#include <map>
 #include <span>
 #include <variant>
 #include <vector>
 
 #include "dist/block_exchange.h"
 #include "dist/state_exchange.h"
+#include "kernels/host_copy.h"
 #include "model/attention_matrix.h"
 #include "model/layer_states.h"
 #include "model/parameters.h"
@@ -55,18 +57,19 @@ class Transformer {
   LossTotals evaluate(const Weights& weights, std::span<const Shard> segments);
 
   /// By a group of one rank: shows the implicit attention matrices of `layers` on a shard, layer
-  /// after layer, those of some heads, as attention_matrix makes them. They live until `see`
-  /// returns.
+  /// after layer, those of some heads, as attention_matrix makes them, in host memory. They live
+  /// until `see` returns.
   void attention_matrices(
       const Weights& weights, const Shard& shard, std::span<const std::int64_t> layers,
       HeadRange heads, const std::function<void(std::int64_t layer, const Tensor& matrices)>& see);
 
   /// For generation, by a group of one rank: takes a prompt in, in parallel, which where a layer
   /// has exact softmax has no masked tokens. Returns the logits behind its last token, [1,
-  /// vocabulary]; `states()` then hold the prompt. The tensor lives until the next call.
+  /// vocabulary] in host memory; `states()` then hold the prompt. The tensor lives until the next
+  /// call.
   Tensor prompt(const Weights& weights, const Shard& prompt);
-  /// One more token at constant cost. Returns its logits, [1, vocabulary], which live until the
-  /// next call.
+  /// One more token at constant cost. Returns its logits, [1, vocabulary] in host memory, which
+  /// live until the next call.
   Tensor step(const Weights& weights, std::int32_t token, std::int64_t position);
   /// The state of every layer behind the last token of `prompt` or `step`; may be saved and put
   /// back. Layers with exact softmax have none, but remember all tokens.
@@ -87,6 +90,12 @@ class Transformer {
   decltype(auto) with_layers(const Body& body) {
     return std::visit(body, layers_);
   }
+  /// Everything that decides which operations a visit of train runs and on what; empty where that
+  /// never comes again.
+  using Visit = std::vector<std::int64_t>;
+  Visit visit_of(const Pass& pass, const Weights& weights, const Weights& d_weights,
+                 std::int64_t segment, const SegmentBorders& borders, bool backward) const;
+  void replay(const Visit& visit, const std::function<void()>& body);
   Tensor embed(Pass& pass, const Weights& weights);
   void visit_for_states(Pass& pass, const Weights& weights, std::int64_t segment,
                         const SegmentBorders& borders);
@@ -97,6 +106,7 @@ class Transformer {
   /// Adds to totals_; with `d_weights` also gives the gradient with respect to the last norm's
   /// output.
   Tensor loss(Pass& pass, const Weights& weights, const Weights* d_weights);
+  /// In host memory.
   Tensor logits_of_last(Pass& pass, const Weights& weights, const Tensor& normed);
   std::vector<SegmentBorders> borders_of(std::span<const Shard> segments);
   LossTotals take_totals();
@@ -110,6 +120,8 @@ class Transformer {
   std::vector<KeyValueCache> caches_;  // one a layer
   RandomFeatures features_;
   Arena arena_{device_};
+  std::map<Visit, Recording> recordings_;
+  HostCopy host_copy_;  // of logits or matrices
   std::variant<ResidualLayers, ReversibleLayers> layers_;
   NormKept kept_norm_;
   Buffer totals_memory_;

@@ -48,16 +48,16 @@ __device__ T* data_of(const Tensor& tensor) {
   return static_cast<T*>(tensor.data);
 }
 
-__device__ inline float to_float(float number) {
+__host__ __device__ inline float to_float(float number) {
   return number;
 }
-__device__ inline float to_float(__nv_bfloat16 number) {
+__host__ __device__ inline float to_float(__nv_bfloat16 number) {
   return __bfloat162float(number);
 }
 
 /// Rounded to the nearest, ties to even.
 template <class T>
-__device__ T from_float(float number) {
+__host__ __device__ T from_float(float number) {
   if constexpr (std::is_same_v<T, float>) {
     return number;
   } else {
@@ -76,19 +76,50 @@ constexpr std::int64_t kVectorBytes = 16;
 template <class T>
 constexpr int kVector = static_cast<int>(kVectorBytes / sizeof(T));
 
-/// `kCount` numbers in one access; `from` is a multiple of so many.
+/// `kCount` numbers in as few accesses as they take; `from` is a multiple of what one of them
+/// takes.
 template <int kCount, class T>
 __device__ void load(float (&to)[kCount], const T* from) {
-  const auto pack = *reinterpret_cast<const Pack<T, kCount>*>(from);
+  constexpr int kStep = kCount < kVector<T> ? kCount : kVector<T>;
 #pragma unroll
-  for (int i = 0; i < kCount; ++i) to[i] = to_float(pack.numbers[i]);
+  for (int i = 0; i < kCount; i += kStep) {
+    const auto pack = *reinterpret_cast<const Pack<T, kStep>*>(from + i);
+#pragma unroll
+    for (int j = 0; j < kStep; ++j) to[i + j] = to_float(pack.numbers[j]);
+  }
 }
 template <int kCount, class T>
 __device__ void store(T* to, const float (&from)[kCount]) {
-  Pack<T, kCount> pack;
+  constexpr int kStep = kCount < kVector<T> ? kCount : kVector<T>;
 #pragma unroll
-  for (int i = 0; i < kCount; ++i) pack.numbers[i] = from_float<T>(from[i]);
-  *reinterpret_cast<Pack<T, kCount>*>(to) = pack;
+  for (int i = 0; i < kCount; i += kStep) {
+    Pack<T, kStep> pack;
+#pragma unroll
+    for (int j = 0; j < kStep; ++j) pack.numbers[j] = from_float<T>(from[i + j]);
+    *reinterpret_cast<Pack<T, kStep>*>(to + i) = pack;
+  }
+}
+
+/// The same where only `count` numbers may be left: the others are read as 0, and not written.
+template <int kCount, class T>
+__device__ void load_up_to(std::int64_t count, float (&to)[kCount], const T* from) {
+  if (count >= kCount) {
+    load(to, from);
+    return;
+  }
+#pragma unroll
+  for (int i = 0; i < kCount; ++i) to[i] = i < count ? to_float(from[i]) : 0.0f;
+}
+template <int kCount, class T>
+__device__ void store_up_to(std::int64_t count, T* to, const float (&from)[kCount]) {
+  if (count >= kCount) {
+    store(to, from);
+    return;
+  }
+#pragma unroll
+  for (int i = 0; i < kCount; ++i) {
+    if (i < count) to[i] = from_float<T>(from[i]);
+  }
 }
 
 /// Whether the first number of each tensor lies where the widest accesses may begin.
@@ -99,16 +130,24 @@ inline bool begin_at_vectors(std::initializer_list<Tensor> tensors) {
   return true;
 }
 
-/// Whether all rows of all tensors are whole numbers of the widest accesses.
-inline bool rows_in_vectors(std::initializer_list<Tensor> tensors) {
+/// Whether the first number of every row does.
+inline bool rows_begin_at_vectors(std::initializer_list<Tensor> tensors) {
   if (!begin_at_vectors(tensors)) return false;
   for (const Tensor& tensor : tensors) {
-    const std::int64_t size = size_of(tensor.dtype);
-    const int last = tensor.rank - 1;
-    if (last >= 0 && tensor.shape[last] * size % kVectorBytes != 0) return false;
-    for (int i = 0; i < last; ++i) {
-      if (tensor.shape[i] > 1 && tensor.stride[i] * size % kVectorBytes != 0) return false;
+    for (int i = 0; i + 1 < tensor.rank; ++i) {
+      const std::int64_t stride = tensor.stride[i] * size_of(tensor.dtype);
+      if (tensor.shape[i] > 1 && stride % kVectorBytes != 0) return false;
     }
+  }
+  return true;
+}
+
+/// Whether every row is a whole number of the widest accesses.
+inline bool rows_in_vectors(std::initializer_list<Tensor> tensors) {
+  if (!rows_begin_at_vectors(tensors)) return false;
+  for (const Tensor& tensor : tensors) {
+    if (tensor.rank == 0) continue;
+    if (tensor.shape[tensor.rank - 1] * size_of(tensor.dtype) % kVectorBytes != 0) return false;
   }
   return true;
 }

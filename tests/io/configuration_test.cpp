@@ -91,7 +91,7 @@ TEST(Configuration, FindsAKeyThatStandsInTheWrongSection) {
 
 TEST(Configuration, ListsTheKeysWhenNoneIsNear) {
   EXPECT_THAT(parse_error("parallel { gpus: 3 }"),
-              HasSubstr("unknown key 'gpus' in 'parallel', choose among 'sequence', 'threads'"));
+              HasSubstr("unknown key 'gpus' in 'parallel', choose among 'sequence', 'threads', 'device', 'communicator'"));
 }
 
 TEST(Configuration, ListsTheValuesOfAnEnumeration) {

@@ -110,10 +110,6 @@ Seen look_at(const Form& form, const Line& line, DType dtype) {
     RandomFeatures features(options, device);
     features.draw(4, 0);
     const OwnedShard shard(line, 0, line.size());
-    OwnedTensor document(DType::i64, {kTokens});
-    for (std::int64_t i = 0; i < kTokens; ++i) {
-      document.set(i, static_cast<double>(i - line.positions[static_cast<std::size_t>(i)]));
-    }
     Arena arena(device);
     const AttentionObserver observer = [&](Pass& pass, const AttentionWeights& w,
                                            const AttentionHeads& heads, const AttentionLink& link) {
@@ -130,9 +126,9 @@ Seen look_at(const Form& form, const Line& line, DType dtype) {
               .arena = arena,
               .options = options,
               .shard = shard.shard,
+              .line = tensors_of(shard.shard, options, device, arena),
               .dropout = {},
               .rotary_table = {},
-              .document = document,
               .observer = &observer};
     LayerStates states(options, device);
     states.prepare(1);

@@ -105,7 +105,11 @@ class RankPart {
   ModelOptions options_;
   Device device_ = Device::cpu(1);
   Arena arena_{device_};
-  Pass pass_{.device = device_, .arena = arena_, .options = options_, .shard = owned_.shard};
+  Pass pass_{.device = device_,
+             .arena = arena_,
+             .options = options_,
+             .shard = owned_.shard,
+             .line = tensors_of(owned_.shard, options_, device_, arena_)};
   StateExchange exchange_;
   std::vector<SegmentBorders> borders_;
   OwnedTensor before_;

@@ -49,9 +49,9 @@ class Bench {
               .arena = arena_,
               .options = options_,
               .shard = shard_.shard,
+              .line = tensors_of(shard_.shard, options_, device_, line_memory_),
               .dropout = {.rate = dropout, .seed = 2, .line = 4},
-              .rotary_table = {},
-              .document = documents_of(document_memory_, shard_.shard)} {
+              .rotary_table = {}} {
     features_.draw(3, 0);
     parameters_.initialize(11);
     auto* values = parameters_.flat().as<double>();
@@ -92,7 +92,7 @@ class Bench {
   LayerStates states_;
   RandomFeatures features_;
   Arena arena_{device_};
-  Arena document_memory_{device_};  // which nobody rewinds
+  Arena line_memory_{device_};  // which nobody rewinds
   Line line_;
   OwnedShard shard_;
   SegmentBorders borders_;

@@ -5,11 +5,13 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <functional>
 #include <map>
 #include <mutex>
 #include <string>
 #include <vector>
 
+#include "dist/device_communicator.h"
 #include "dist/gradient_sum.h"
 #include "dist/thread_communicator.h"
 #include "model/transformer.h"
@@ -22,22 +24,33 @@ struct Trained {
   std::map<std::string, std::vector<double>> gradient;  // by parameter
 };
 
-/// The line's loss and gradient over `ranks` threads in `segments`.
-inline Trained train_once(const ModelOptions& options, const Line& line, int ranks, int segments,
-                          int threads = 1, double dropout = 0) {
+/// Weights larger than at the beginning of a training, so that attention is far from uniform.
+inline void draw_large_weights(Parameters& parameters) {
+  parameters.initialize(3);
+  Device& device = parameters.device();
+  Buffer numbers(parameters.flat().bytes());
+  device.download(numbers.data(), parameters.flat());
+  const auto grow = [&]<class T>(T* values) {
+    for (std::int64_t i = 0; i < parameters.decayed(); ++i) values[i] *= 12;
+  };
+  parameters.flat().dtype == DType::f32 ? grow(reinterpret_cast<float*>(numbers.data()))
+                                        : grow(reinterpret_cast<double*>(numbers.data()));
+  parameters.upload(numbers.data());
+}
+
+/// The line's loss and gradient over `ranks` threads in `segments`, each on a device that
+/// `make_device` makes.
+inline Trained train_once_on(const std::function<Device()>& make_device,
+                             const ModelOptions& options, const Line& line, int ranks, int segments,
+                             double dropout = 0) {
   Trained result;
   std::mutex mutex;
-  run_ranks(ranks, [&](Communicator& group) {
-    Device device = Device::cpu(threads);
+  run_ranks(ranks, [&](Communicator& host) {
+    Device device = make_device();
+    DeviceCommunicator group(host, device, Carrier::host);
     Parameters parameters(options, device);
-    Parameters gradient(options, device);
-    parameters.initialize(3);
-    // Larger weights than at the beginning of a training, so that attention is far from uniform.
-    const auto grow = [&]<class T>(T* values) {
-      for (std::int64_t i = 0; i < parameters.decayed(); ++i) values[i] *= 12;
-    };
-    options.dtype == DType::f32 ? grow(parameters.flat().as<float>())
-                                : grow(parameters.flat().as<double>());
+    Parameters gradient(options, device, ParameterUse::sums);
+    draw_large_weights(parameters);
     Transformer transformer(options, device, group);
     transformer.draw_features(4, 0);
     const RankLine mine = shards_of(line, segments, ranks, group.rank());
@@ -50,13 +63,22 @@ inline Trained train_once(const ModelOptions& options, const Line& line, int ran
     if (group.rank() != 0) return;
     result.totals = {.loss = sums[0], .correct = sums[1], .tokens = sums[2]};
     for (const auto& [name, tensor] : gradient.list()) {
+      HostCopy copy;
+      const Tensor numbers = copy.of(device, tensor);
       for (std::int64_t i = 0; i < tensor.size(); ++i) {
-        result.gradient[name].push_back(tensor.dtype == DType::f32 ? tensor.as<float>()[i]
-                                                                   : tensor.as<double>()[i]);
+        result.gradient[name].push_back(numbers.dtype == DType::f32 ? numbers.as<float>()[i]
+                                                                    : numbers.as<double>()[i]);
       }
     }
   });
   return result;
+}
+
+/// The same on CPUs.
+inline Trained train_once(const ModelOptions& options, const Line& line, int ranks, int segments,
+                          int threads = 1, double dropout = 0) {
+  return train_once_on([&] { return Device::cpu(threads); }, options, line, ranks, segments,
+                       dropout);
 }
 
 /// The largest difference of any gradient, relative to the largest gradient of its parameter.
