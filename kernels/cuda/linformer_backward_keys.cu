@@ -109,7 +109,7 @@ struct ProjectionPart {
 // blockIdx.x: the projection's head, or 0 of all, its rows and its places. d E and d F are made one
 // after the other, since they may be one.
 template <class T, int kDim>
-__global__ void __launch_bounds__(TileShape<kDim, float>::kThreads)
+__global__ void __launch_bounds__(TileShape<kDim, float>::kThreads, 2)
     differentiate_projections(const __grid_constant__ LinformerBackwardKeys op,
                               const Documents documents, const Vectors vectors) {
   using Part = ProjectionPart<T, kDim>;

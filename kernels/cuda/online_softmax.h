@@ -112,6 +112,7 @@ struct AttendingRows {
 
   __device__ void store(const HeadRows<T>& out, float* log_sums, std::int64_t heads,
                         std::int64_t count) {
+    __syncwarp();  // all lanes of a row have read the log_sum that one of them writes
     float factors[2];
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
