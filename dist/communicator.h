@@ -19,7 +19,7 @@ namespace longscan {
 struct Traffic {
   std::int64_t bytes = 0;  ///< bytes of this rank's own contributions
   std::int64_t calls = 0;
-  double seconds = 0;  ///< time spent inside collectives, waiting included
+  double seconds = 0;  ///< time the host spent inside collectives, waiting included
 };
 
 /// A collective under way. Its communicator must outlive it. Destroying it without `wait` is right
@@ -60,7 +60,8 @@ class Communicator {
 
   /// Collective. Replaces a dense tensor (f32, f64 or i64) by its sum over the ranks, added up in
   /// the order of ranks: the same bits on every rank, in every run and for every kind of
-  /// communicator. Works through the tensor in pieces, so the memory it needs is bounded.
+  /// communicator but NCCL's (dist/nccl_communicator.h). Works through the tensor in pieces, so the
+  /// memory it needs is bounded.
   void all_reduce_sum(const Tensor& tensor);
 
   /// Collective. Replaces `bytes` bytes by those of rank `root`. bytes = 0 is allowed.
@@ -101,6 +102,9 @@ class Communicator {
 
   /// Replaces a piece of a tensor, [count] and dense, by its sum over the ranks.
   virtual void sum_piece(const Tensor& piece) = 0;
+  /// Bytes of the largest piece: so many that latency does not count, so few that the copies which
+  /// a sum makes do not either.
+  virtual std::int64_t piece_bytes() const { return std::int64_t{4} << 20; }
 
   Traffic traffic_;
 };

@@ -3,25 +3,19 @@
 
 #include <utility>
 
+#include "dist/nccl_communicator.h"
 #include "dist/staged_communicator.h"
-#include "kernels/error.h"
 
 namespace longscan {
 
 namespace {
 
 std::unique_ptr<Communicator> carried_by(Carrier carrier, Communicator& host, Device& device) {
-  if (carrier == Carrier::host) return std::make_unique<StagedCommunicator>(host, device);
-  throw Error(ErrorKind::usage, {.what = "there is no NCCL to carry data between GPUs",
-                                 .why = "this build lacks it",
-                                 .hint = "take --communicator=mpi"});
+  if (carrier == Carrier::nccl) return make_nccl_communicator(host, device);
+  return std::make_unique<StagedCommunicator>(host, device);
 }
 
 }  // namespace
-
-bool has_nccl() {
-  return false;
-}
 
 DeviceCommunicator::DeviceCommunicator(Communicator& host, Device& device, Carrier carrier)
     : host_(host),

@@ -5,13 +5,14 @@
 // forgotten one is a link error that names it.
 #pragma once
 
-#include <span>
+#include <functional>
 #include <string>
 #include <utility>
 #include <variant>
 
 #include "kernels/backends.h"
 #include "kernels/buffer.h"
+#include "kernels/recording.h"
 #include "kernels/tensor.h"
 
 namespace longscan {
@@ -33,6 +34,13 @@ class Device {
   void run(const Operation& operation) {
     operation.check();
     std::visit([&](auto& backend) { execute(backend, operation); }, backend_);
+  }
+
+  /// Calls `body`, which runs operations and does nothing else that matters: no copies from or to
+  /// the host, no allocation once it has been called, and each time the same operations on the same
+  /// operands (a new Recording else). A GPU then repeats them without calling it.
+  void replay(Recording& recording, const std::function<void()>& body) {
+    std::visit([&](auto& backend) { backend.replay(recording, body); }, backend_);
   }
 
   /// Memory of this device, zeroed.
@@ -71,6 +79,7 @@ class Device {
   }
 
   const Backend& backend() const { return backend_; }
+  Backend& backend() { return backend_; }
 
  private:
   explicit Device(Backend backend) : backend_(std::move(backend)) {}

@@ -20,9 +20,9 @@ namespace longscan {
 class Cpu;
 class Cuda;
 
-/// Documents that have tokens in a shard of `tokens` tokens. document_starts: [count] i64 on the host,
-/// ascending indices of tokens in [0, tokens) that begin a document; absent or empty when none
-/// does.
+/// Documents that have tokens in a shard of `tokens` tokens. document_starts: [count] i64 on the
+/// host, ascending indices of tokens in [0, tokens) that begin a document; absent or empty when
+/// none does.
 std::int64_t count_documents(std::int64_t tokens, const Tensor& document_starts);
 
 /// What is projected. A shard may have no tokens. Operations on it throw data where a document is

@@ -57,12 +57,15 @@ LossTotals Transformer::train(const Weights& weights, const Weights& d_weights,
   prepare(last + 1);
   for (std::int64_t segment = 0; segment < last; ++segment) {
     Pass pass = begin_pass(segments[segment], dropout);
-    visit_for_states(pass, weights, segment, borders[segment]);
+    replay(visit_of(pass, weights, d_weights, segment, borders[segment], false),
+           [&] { visit_for_states(pass, weights, segment, borders[segment]); });
   }
   for (std::int64_t segment = last; segment >= 0; --segment) {
     Pass pass = begin_pass(segments[segment], dropout);
-    visit(pass, weights, segment, borders[segment], segment == last);
-    backward(pass, weights, d_weights, segment, borders[segment]);
+    replay(visit_of(pass, weights, d_weights, segment, borders[segment], true), [&] {
+      visit(pass, weights, segment, borders[segment], segment == last);
+      backward(pass, weights, d_weights, segment, borders[segment]);
+    });
   }
   return take_totals();
 }
@@ -164,6 +167,37 @@ LinkOf Transformer::links(std::int64_t segment, const SegmentBorders& borders, b
   return [this, segment, &borders, first_visit](std::size_t layer) {
     return link(static_cast<std::int64_t>(layer), segment, borders, first_visit);
   };
+}
+
+Transformer::Visit Transformer::visit_of(const Pass& pass, const Weights& weights,
+                                         const Weights& d_weights, std::int64_t segment,
+                                         const SegmentBorders& borders, bool backward) const {
+  // Other ranks and the random numbers of dropout make every visit another one.
+  if (group_.size() > 1 || pass.dropout.rate > 0) return {};
+  const auto address = [](const Tensor& tensor) {
+    return reinterpret_cast<std::int64_t>(tensor.data);
+  };
+  const std::span<const std::int64_t> starts = pass.shard.document_starts;
+  return {backward ? 1 : 0,
+          segment,
+          borders.carries_on(Direction::forward) ? 1 : 0,
+          borders.carries_on(Direction::backward) ? 1 : 0,
+          borders.masked() ? 1 : 0,
+          pass.tokens(),
+          std::ssize(starts),
+          !starts.empty() && starts.front() == 0 ? 1 : 0,
+          pass.shard.first_token,
+          address(pass.line.tokens),
+          address(weights.embedding),
+          address(d_weights.embedding)};
+}
+
+void Transformer::replay(const Visit& visit, const std::function<void()>& body) {
+  if (visit.empty()) return body();
+  // Lines of ever other documents would fill the memory with what never comes again.
+  constexpr std::size_t kMostRecordings = 64;
+  if (recordings_.size() >= kMostRecordings && !recordings_.contains(visit)) recordings_.clear();
+  device_.replay(recordings_[visit], body);
 }
 
 Tensor Transformer::embed(Pass& pass, const Weights& weights) {

@@ -8,6 +8,7 @@
 #pragma once
 
 #include <functional>
+#include <map>
 #include <span>
 #include <variant>
 #include <vector>
@@ -89,6 +90,12 @@ class Transformer {
   decltype(auto) with_layers(const Body& body) {
     return std::visit(body, layers_);
   }
+  /// Everything that decides which operations a visit of train runs and on what; empty where that
+  /// never comes again.
+  using Visit = std::vector<std::int64_t>;
+  Visit visit_of(const Pass& pass, const Weights& weights, const Weights& d_weights,
+                 std::int64_t segment, const SegmentBorders& borders, bool backward) const;
+  void replay(const Visit& visit, const std::function<void()>& body);
   Tensor embed(Pass& pass, const Weights& weights);
   void visit_for_states(Pass& pass, const Weights& weights, std::int64_t segment,
                         const SegmentBorders& borders);
@@ -113,6 +120,7 @@ class Transformer {
   std::vector<KeyValueCache> caches_;  // one a layer
   RandomFeatures features_;
   Arena arena_{device_};
+  std::map<Visit, Recording> recordings_;
   HostCopy host_copy_;  // of logits or matrices
   std::variant<ResidualLayers, ReversibleLayers> layers_;
   NormKept kept_norm_;

@@ -3,12 +3,14 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "kernels/buffer.h"
 #include "kernels/cpu/thread_pool.h"
+#include "kernels/recording.h"
 
 namespace longscan {
 
@@ -27,6 +29,7 @@ class Cpu {
   void upload(void* to, const void* from, std::int64_t bytes) { copy(to, from, bytes); }
   void download(void* to, const void* from, std::int64_t bytes) { copy(to, from, bytes); }
   void synchronize() {}
+  void replay(Recording&, const std::function<void()>& body) { body(); }
 
   /// Calls `body(index, thread)` for every index in [0, count), in parallel.
   template <class Body>

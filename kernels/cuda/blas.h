@@ -1,17 +1,42 @@
 // Matrix products by cuBLASLt.
 #pragma once
 
+#include <memory>
+
+#include "kernels/buffer.h"
+#include "kernels/linear.h"
+
+// As CUDA's headers declare it.
+struct CUstream_st;
+
 namespace longscan {
 
-/// One a GPU.
+/// One a GPU. What cuBLASLt has to say about a problem (shapes, types, alignments) is asked once.
 class Blas {
  public:
-  explicit Blas(bool tf32) : tf32_(tf32) {}
+  /// Memory of the GPU that products may use; NVIDIA's advice for Hopper.
+  static constexpr std::int64_t kWorkspaceBytes = std::int64_t{32} << 20;
 
-  bool tf32() const { return tf32_; }
+  /// With `tf32` products of f32 round their operands to TF32.
+  Blas(Buffer workspace, bool tf32);
+  ~Blas();
+
+  /// A product of matrices with at least one element each. out may be f32 where a and b are bf16.
+  /// `bias`, of out's type, is added to every row of out; absent: nothing is, else not together
+  /// with `accumulate`.
+  void multiply(const MatMul& product, const Tensor& bias, CUstream_st* stream);
 
  private:
+  struct Problem;
+  struct Plan;
+  struct Library;
+
+  Problem describe_problem(const MatMul& product, const Tensor& bias) const;
+  const Plan& plan_of(const Problem& problem, const Tensor& bias);
+
+  Buffer workspace_;
   bool tf32_;
+  std::unique_ptr<Library> library_;
 };
 
 }  // namespace longscan

@@ -3,7 +3,10 @@
 
 #include <cuda_runtime_api.h>
 
+#include <chrono>
 #include <cstring>
+#include <thread>
+#include <utility>
 
 #include "kernels/backends.h"
 #include "kernels/cuda/blas.h"
@@ -15,6 +18,9 @@
 namespace longscan {
 
 namespace {
+
+// Tokens, targets and positions of 262,144 tokens.
+constexpr std::int64_t kUploadBytes = std::int64_t{4} << 20;
 
 void free_on_gpu(std::byte* data) {
   cudaFree(data);
@@ -87,9 +93,14 @@ Cuda::Cuda(int index, const CudaOptions& options) : index_(index) {
   cudaStream_t stream = nullptr;
   CUDA_CHECK(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
   stream_.reset(stream);
+  for (Half& half : halves_) {
+    cudaEvent_t event = nullptr;
+    CUDA_CHECK(cudaEventCreateWithFlags(&event, cudaEventDisableTiming));
+    half.copied.reset(event);
+  }
   faults_ = allocate(sizeof(Faults));
   faults_on_host_ = allocate_on_host(sizeof(Faults));
-  blas_ = std::make_unique<Blas>(options.tf32);
+  blas_ = std::make_unique<Blas>(allocate(Blas::kWorkspaceBytes), options.tf32);
 }
 
 Cuda::Cuda(Cuda&&) noexcept = default;
@@ -98,6 +109,10 @@ Cuda::~Cuda() = default;
 
 void Cuda::DestroyStream::operator()(CUstream_st* stream) const {
   cudaStreamDestroy(stream);
+}
+
+void Cuda::DestroyEvent::operator()(CUevent_st* event) const {
+  cudaEventDestroy(event);
 }
 
 std::string Cuda::name() const {
@@ -114,6 +129,7 @@ Buffer Cuda::allocate(std::int64_t bytes) {
   CUDA_CHECK(cudaMalloc(&data, size));
   Buffer buffer(static_cast<std::byte*>(data), bytes, free_on_gpu);
   CUDA_CHECK(cudaMemsetAsync(data, 0, size, stream()));
+  ++allocations_;
   return buffer;
 }
 
@@ -130,8 +146,30 @@ Buffer Cuda::allocate_on_host(std::int64_t bytes) {
 
 void Cuda::upload(void* to, const void* from, std::int64_t bytes) {
   if (bytes == 0) return;
-  CUDA_CHECK(
-      cudaMemcpyAsync(to, from, static_cast<std::size_t>(bytes), cudaMemcpyHostToDevice, stream()));
+  const auto size = static_cast<std::size_t>(bytes);
+  // The runtime would wait for the stream before it reads pageable memory.
+  if (bytes <= kUploadBytes) {
+    std::byte* room = upload_room(bytes);
+    std::memcpy(room, from, size);
+    from = room;
+  }
+  CUDA_CHECK(cudaMemcpyAsync(to, from, size, cudaMemcpyHostToDevice, stream()));
+}
+
+std::byte* Cuda::upload_room(std::int64_t bytes) {
+  constexpr std::int64_t kAlignment = 64;
+  const std::int64_t rounded = (bytes + kAlignment - 1) / kAlignment * kAlignment;
+  if (halves_[half_].used + rounded > kUploadBytes) {
+    CUDA_CHECK(cudaEventRecord(halves_[half_].copied.get(), stream()));
+    half_ = 1 - half_;
+    CUDA_CHECK(cudaEventSynchronize(halves_[half_].copied.get()));
+    halves_[half_].used = 0;
+  }
+  Half& half = halves_[half_];
+  if (half.memory.bytes() == 0) half.memory = allocate_on_host(kUploadBytes);
+  std::byte* room = half.memory.data() + half.used;
+  half.used += rounded;
+  return room;
 }
 
 void Cuda::download(void* to, const void* from, std::int64_t bytes) {
@@ -145,8 +183,33 @@ void Cuda::download(void* to, const void* from, std::int64_t bytes) {
 void Cuda::synchronize() {
   CUDA_CHECK(cudaMemcpyAsync(faults_on_host_.data(), faults_.data(), sizeof(Faults),
                              cudaMemcpyDeviceToHost, stream()));
-  CUDA_CHECK(cudaStreamSynchronize(stream()));
+  wait();
   throw_faults();
+}
+
+int Cuda::watch(std::function<void()> check) {
+  const int watcher = watchers_.empty() ? 0 : watchers_.rbegin()->first + 1;
+  watchers_.emplace(watcher, std::move(check));
+  return watcher;
+}
+
+void Cuda::unwatch(int watcher) {
+  watchers_.erase(watcher);
+}
+
+void Cuda::wait() {
+  if (watchers_.empty()) {
+    CUDA_CHECK(cudaStreamSynchronize(stream()));
+    return;
+  }
+  for (;;) {
+    for (const auto& [watcher, check] : watchers_) check();
+    const cudaError_t status = cudaStreamQuery(stream());
+    if (status != cudaErrorNotReady) return CUDA_CHECK(status);
+    cudaGetLastError();  // else it would come up as the error of the next kernel
+    // Short beside a step, and long enough to leave the core to the threads that carry data.
+    std::this_thread::sleep_for(std::chrono::microseconds(20));
+  }
 }
 
 void Cuda::throw_faults() {
@@ -157,6 +220,37 @@ void Cuda::throw_faults() {
   throw_fault(faults.target_beyond_vocabulary, "target", "which is beyond the vocabulary");
   throw_fault(faults.position_beyond_projection, "position",
               "which is beyond the longest document that Linformer projects");
+}
+
+void Cuda::replay(Recording& recording, const std::function<void()>& body) {
+  // What has been allocated since may have moved the operands. The first time, body allocates.
+  if (!recording.run_before || (recording.graph && recording.allocations != allocations_)) {
+    recording.graph.reset();
+    body();
+    recording.run_before = true;
+    return;
+  }
+  if (!recording.graph) record(recording, body);
+  CUDA_CHECK(cudaGraphLaunch(static_cast<cudaGraphExec_t>(recording.graph.get()), stream()));
+}
+
+void Cuda::record(Recording& recording, const std::function<void()>& body) {
+  cudaGraph_t graph = nullptr;
+  CUDA_CHECK(cudaStreamBeginCapture(stream(), cudaStreamCaptureModeThreadLocal));
+  try {
+    body();
+  } catch (...) {
+    cudaStreamEndCapture(stream(), &graph);
+    throw;
+  }
+  CUDA_CHECK(cudaStreamEndCapture(stream(), &graph));
+  cudaGraphExec_t executable = nullptr;
+  const cudaError_t status = cudaGraphInstantiate(&executable, graph, 0);
+  cudaGraphDestroy(graph);
+  CUDA_CHECK(status);
+  recording.graph = {executable,
+                     [](void* old) { cudaGraphExecDestroy(static_cast<cudaGraphExec_t>(old)); }};
+  recording.allocations = allocations_;
 }
 
 std::byte* Cuda::scratch_bytes(std::int64_t bytes) {

@@ -4,10 +4,13 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
+#include <map>
 #include <memory>
 #include <string>
 
 #include "kernels/buffer.h"
+#include "kernels/recording.h"
 
 // As CUDA's headers declare them, which users of the library need not have.
 struct CUstream_st;
@@ -35,6 +38,13 @@ class Cuda {
   void download(void* to, const void* from, std::int64_t bytes);
   /// Throws data where an operation has met bad data since the last call.
   void synchronize();
+  /// At first runs `body`, then records it as a CUDA graph, then launches that.
+  void replay(Recording& recording, const std::function<void()>& body);
+
+  /// While the host waits for the GPU it calls `check` again and again, once at least: for whoever
+  /// knows that what the GPU waits for will never come, and throws. Returns a number for `unwatch`.
+  int watch(std::function<void()> check);
+  void unwatch(int watcher);
 
   // For the operations.
   CUstream_st* stream() const { return stream_.get(); }
@@ -57,7 +67,21 @@ class Cuda {
     void operator()(CUstream_st* stream) const;
   };
 
+  struct DestroyEvent {
+    void operator()(CUevent_st* event) const;
+  };
+  /// Host memory that uploads go through, so that nobody waits for them: filled from the front, and
+  /// again once the copies out of it are done.
+  struct Half {
+    Buffer memory;
+    std::int64_t used = 0;
+    std::unique_ptr<CUevent_st, DestroyEvent> copied;
+  };
+
   std::byte* scratch_bytes(std::int64_t bytes);
+  std::byte* upload_room(std::int64_t bytes);
+  void record(Recording& recording, const std::function<void()>& body);
+  void wait();
   void throw_faults();
 
   int index_;
@@ -67,7 +91,11 @@ class Cuda {
   Buffer faults_;
   Buffer faults_on_host_;
   Buffer scratch_;
+  std::int64_t allocations_ = 0;
+  Half halves_[2];
+  int half_ = 0;
   std::unique_ptr<Blas> blas_;
+  std::map<int, std::function<void()>> watchers_;
 };
 
 }  // namespace longscan

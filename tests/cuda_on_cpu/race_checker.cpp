@@ -14,18 +14,27 @@ namespace {
 
 constexpr std::size_t kMostRaces = 16;
 
-bool is_write(AccessKind kind) {
+template <class Access>
+bool is_write(const Access& access) {
+  const auto kind = static_cast<AccessKind>(access.kind);
   return kind == AccessKind::write || kind == AccessKind::atomic_write;
 }
-bool is_atomic(AccessKind kind) {
+template <class Access>
+bool is_atomic(const Access& access) {
+  const auto kind = static_cast<AccessKind>(access.kind);
   return kind == AccessKind::atomic_read || kind == AccessKind::atomic_write;
 }
 
+const char* code_origin() {
+  return reinterpret_cast<const char*>(&RaceChecker::here);
+}
+
 // "file.cu:12", from the debug information, which binutils can read.
-std::string source_of(const void* code) {
+std::string source_of(std::int32_t distance) {
+  const char* code = code_origin() + distance;
   Dl_info info;
-  if (dladdr(code, &info) == 0) return fmt::format("{}", fmt::ptr(code));
-  const auto offset = static_cast<const char*>(code) - static_cast<const char*>(info.dli_fbase) - 1;
+  if (dladdr(code, &info) == 0) return fmt::format("{}", fmt::ptr(static_cast<const void*>(code)));
+  const auto offset = code - static_cast<const char*>(info.dli_fbase) - 1;
   const std::string command = fmt::format("addr2line -s -e '{}' {:#x}", info.dli_fname, offset);
   std::string line;
   if (std::FILE* output = popen(command.c_str(), "r")) {
@@ -34,7 +43,7 @@ std::string source_of(const void* code) {
     pclose(output);
   }
   line.erase(std::find(line.begin(), line.end(), '\n'), line.end());
-  return line.empty() ? fmt::format("{}", fmt::ptr(code)) : line;
+  return line.empty() ? fmt::format("{}", fmt::ptr(static_cast<const void*>(code))) : line;
 }
 
 }  // namespace
@@ -45,7 +54,7 @@ RaceChecker& RaceChecker::here() {
 }
 
 void RaceChecker::begin_launch() {
-  first_block_ = Scheduler::here().block_number() + 1;
+  first_block_ = static_cast<std::uint32_t>(Scheduler::here().block_number()) + 1;
   races_.clear();
 }
 
@@ -62,7 +71,7 @@ RaceChecker::Byte& RaceChecker::byte_at(std::uintptr_t address) {
 
 bool RaceChecker::ordered(const Access& earlier, const Access& later, const void* address) const {
   if (earlier.block < first_block_) return true;
-  if (is_atomic(earlier.kind) && is_atomic(later.kind)) return true;
+  if (is_atomic(earlier) && is_atomic(later)) return true;
   // The same shared memory serves one block after the other.
   if (earlier.block != later.block) return is_shared(address);
   if (earlier.thread == later.thread || earlier.barrier_epoch != later.barrier_epoch) return true;
@@ -83,17 +92,18 @@ void RaceChecker::note(const void* address, std::size_t bytes, AccessKind kind, 
   const Scheduler& scheduler = Scheduler::here();
   const auto& thread = static_cast<const ScheduledThread&>(*current);
   if (thread.fiber->stack_holds(address)) return;
-  const Access access{.block = scheduler.block_number(),
-                      .code = code,
-                      .barrier_epoch = scheduler.barrier_epoch(),
-                      .warp_epoch = thread.warp_epoch,
-                      .thread = static_cast<std::uint16_t>(thread.rank),
-                      .kind = kind};
+  const Access access{
+      .block = static_cast<std::uint32_t>(scheduler.block_number()),
+      .code = static_cast<std::int32_t>(static_cast<const char*>(code) - code_origin()),
+      .barrier_epoch = scheduler.barrier_epoch(),
+      .warp_epoch = static_cast<std::uint16_t>(thread.warp_epoch),
+      .thread = static_cast<std::uint16_t>(thread.rank),
+      .kind = static_cast<std::uint16_t>(kind)};
   for (std::size_t i = 0; i < bytes; ++i) {
     const void* place = static_cast<const std::byte*>(address) + i;
     Byte& byte = byte_at(reinterpret_cast<std::uintptr_t>(place));
     check(byte.writer, access, place);
-    if (is_write(kind)) {
+    if (is_write(access)) {
       for (const Access& reader : byte.readers) check(reader, access, place);
       byte.writer = access;
     } else {
@@ -109,7 +119,7 @@ void RaceChecker::note(const void* address, std::size_t bytes, AccessKind kind, 
 std::string RaceChecker::end_launch() {
   std::string text;
   for (const Race& race : races_) {
-    const auto what = [](const Access& access) { return is_write(access.kind) ? "write" : "read"; };
+    const auto what = [](const Access& access) { return is_write(access) ? "write" : "read"; };
     if (!text.empty()) text += '\n';
     text +=
         fmt::format("race on {} memory: {} by thread {} at {}, after {} by {} {} at {}",

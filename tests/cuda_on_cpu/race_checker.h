@@ -11,7 +11,7 @@
 
 namespace longscan::cuda_on_cpu {
 
-enum class AccessKind : std::uint8_t { read, write, atomic_read, atomic_write };
+enum class AccessKind : std::uint16_t { read, write, atomic_read, atomic_write };
 
 /// One a host thread. It keeps of every byte the last writer and the last two readers.
 class RaceChecker {
@@ -23,14 +23,17 @@ class RaceChecker {
   std::string end_launch();
 
  private:
+  // Three of these stand for every byte, so they are small: numbers are cut short, and code is
+  // given by its distance from this class's.
   struct Access {
-    std::uint64_t block = 0;  // 0: none
-    const void* code = nullptr;
+    std::uint32_t block = 0;  // 0: none
+    std::int32_t code = 0;
     std::uint32_t barrier_epoch = 0;
-    std::uint32_t warp_epoch = 0;
-    std::uint16_t thread = 0;
-    AccessKind kind = AccessKind::read;
+    std::uint16_t warp_epoch = 0;
+    std::uint16_t thread : 12 = 0;
+    std::uint16_t kind : 4 = 0;
   };
+  static_assert(sizeof(Access) == 16);
   struct Byte {
     Access writer;
     std::array<Access, 2> readers;
@@ -50,7 +53,7 @@ class RaceChecker {
   std::unordered_map<std::uintptr_t, std::unique_ptr<Page>> pages_;
   std::uintptr_t last_page_number_ = ~std::uintptr_t{0};
   Page* last_page_ = nullptr;
-  std::uint64_t first_block_ = 1;  // of the launch: accesses from before it are ordered
+  std::uint32_t first_block_ = 1;  // of the launch: accesses from before it are ordered
   std::vector<Race> races_;
 };
 

@@ -1,6 +1,7 @@
 // The CUDA runtime's functions about streams, events and graphs.
 #include <algorithm>
 #include <atomic>
+#include <deque>
 #include <map>
 #include <mutex>
 #include <thread>
@@ -33,15 +34,22 @@ struct CUstream_st {
   // How often something has been kept of this stream, and how much of it others have waited for.
   std::uint64_t kept = 0;
   std::uint64_t waited_for = 0;
+  // Late work, and how much of it has ended.
+  std::deque<std::function<void()>> late;
+  std::uint64_t ended = 0;
 };
 
 struct CUevent_st {
-  std::chrono::steady_clock::time_point time;
+  bool timed = true;
   bool recorded = false;
+  std::chrono::steady_clock::time_point time;
   // Where it was recorded in a capture:
   std::uint64_t capture = 0;
   cudaStream_t stream = nullptr;
   std::uint64_t kept = 0;
+  // Where there was late work: its stream, and how much it was.
+  cudaStream_t late_stream = nullptr;
+  std::uint64_t late = 0;
 };
 
 struct CUgraph_st {
@@ -134,6 +142,19 @@ bool same_shape(const std::vector<CapturedWork>& left, const std::vector<Capture
       [](const CapturedWork& one, const CapturedWork& other) { return one.kind == other.kind; });
 }
 
+void end_late_work_until(cudaStream_t stream, std::uint64_t count) {
+  while (stream->ended < count) {
+    const std::function<void()> run = std::move(stream->late.front());
+    stream->late.pop_front();
+    ++stream->ended;
+    run();
+  }
+}
+
+void wait_for_late_work(cudaEvent_t event) {
+  if (event->late_stream != nullptr) end_late_work_until(event->late_stream, event->late);
+}
+
 bool is_captured(cudaEvent_t event) {
   return event->capture != 0 && capture_with(event->capture) != nullptr;
 }
@@ -152,6 +173,14 @@ Capture* capture_of(cudaStream_t stream) {
 void keep(Capture& capture, cudaStream_t stream, WorkKind kind, std::function<void()> run) {
   ++stream->kept;
   capture.work.push_back({kind, std::move(run)});
+}
+
+void enqueue_late(cudaStream_t stream, std::function<void()> run) {
+  stream->late.push_back(std::move(run));
+}
+
+void end_late_work(cudaStream_t stream) {
+  if (!is_default(stream)) end_late_work_until(stream, stream->ended + stream->late.size());
 }
 
 cudaError_t forbid_in_capture() {
@@ -181,14 +210,18 @@ cudaError_t cudaStreamCreate(cudaStream_t* stream) {
 cudaError_t cudaStreamDestroy(cudaStream_t stream) {
   if (is_default(stream)) return noted(cudaErrorInvalidResourceHandle);
   const std::unique_ptr<CUstream_st> owner(stream);
+  end_late_work(stream);
   if (stream->own_capture != nullptr) end_capture(stream);
   return cudaSuccess;
 }
 
 cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
   if (is_default(stream)) return forbid_in_capture();
-  if (stream->capture == nullptr) return cudaSuccess;
-  return invalidate(*stream->capture, cudaErrorStreamCaptureUnsupported);
+  if (stream->capture != nullptr) {
+    return invalidate(*stream->capture, cudaErrorStreamCaptureUnsupported);
+  }
+  end_late_work(stream);
+  return cudaSuccess;
 }
 
 cudaError_t cudaStreamQuery(cudaStream_t stream) {
@@ -201,6 +234,7 @@ cudaError_t cudaStreamGetDevice(cudaStream_t, int* device) {
 }
 
 cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned) {
+  wait_for_late_work(event);
   Capture* capture = event->capture != 0 ? capture_with(event->capture) : nullptr;
   if (is_default(stream)) {
     return capture != nullptr ? invalidate(*capture, cudaErrorStreamCaptureImplicit) : cudaSuccess;
@@ -232,8 +266,9 @@ cudaError_t cudaLaunchHostFunc(cudaStream_t stream, cudaHostFn_t function, void*
   return cudaSuccess;
 }
 
-cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned flags) {
   *event = std::make_unique<CUevent_st>().release();
+  (*event)->timed = (flags & cudaEventDisableTiming) == 0;
   return cudaSuccess;
 }
 
@@ -247,27 +282,31 @@ cudaError_t cudaEventDestroy(cudaEvent_t event) {
 }
 
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
-  *event = {};
-  event->time = std::chrono::steady_clock::now();
-  event->recorded = true;
+  *event = {.timed = event->timed, .recorded = true, .time = std::chrono::steady_clock::now()};
   if (const Capture* capture = capture_of(stream)) {
     event->capture = capture->number;
     event->stream = stream;
     event->kept = stream->kept;
+  } else if (!is_default(stream) && !stream->late.empty()) {
+    event->late_stream = stream;
+    event->late = stream->ended + stream->late.size();
   }
   return cudaSuccess;
 }
 
 cudaError_t cudaEventSynchronize(cudaEvent_t event) {
+  wait_for_late_work(event);
   return is_captured(event) ? noted(cudaErrorCapturedEvent) : cudaSuccess;
 }
 
 cudaError_t cudaEventQuery(cudaEvent_t event) {
+  wait_for_late_work(event);
   return is_captured(event) ? noted(cudaErrorCapturedEvent) : cudaSuccess;
 }
 
 cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t from, cudaEvent_t to) {
-  if (!from->recorded || !to->recorded) return noted(cudaErrorInvalidResourceHandle);
+  const bool known = from->timed && from->recorded && to->timed && to->recorded;
+  if (!known) return noted(cudaErrorInvalidResourceHandle);
   *milliseconds = std::chrono::duration<float, std::milli>(to->time - from->time).count();
   return cudaSuccess;
 }

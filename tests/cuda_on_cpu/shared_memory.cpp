@@ -39,20 +39,28 @@ SharedMemory::Piece SharedMemory::make_piece(std::size_t bytes, std::size_t alig
   }
   piece.memory.reset(static_cast<std::byte*>(memory));
   piece.data = piece.memory.get() + kGuardBytes + shift;
+  piece.guard_before = kGuardBytes + shift;
+#if defined(LONGSCAN_ADDRESS_SANITIZER)
+  constexpr std::size_t kGranule = 8;  // the sanitizer closes nothing smaller at the front
+  piece.guard_before = shift % kGranule;
+  __asan_poison_memory_region(memory, shift - piece.guard_before);
+#endif
   return piece;
 }
 
 void SharedMemory::fill(Piece& piece) {
-  std::memset(piece.data - kGuardBytes, kNotANumber, kGuardBytes + piece.bytes + kGuardBytes);
+  std::memset(piece.data - piece.guard_before, kNotANumber,
+              piece.guard_before + piece.bytes + kGuardBytes);
   piece.in_use = true;
 }
 
 void SharedMemory::check_guards(const Piece& piece) {
-  const auto touched = [](const std::byte* guard) {
-    return std::any_of(guard, guard + kGuardBytes,
+  const auto touched = [](const std::byte* guard, std::size_t bytes) {
+    return std::any_of(guard, guard + bytes,
                        [](std::byte value) { return value != std::byte{kNotANumber}; });
   };
-  if (piece.in_use && (touched(piece.data - kGuardBytes) || touched(piece.data + piece.bytes))) {
+  if (piece.in_use && (touched(piece.data - piece.guard_before, piece.guard_before) ||
+                       touched(piece.data + piece.bytes, kGuardBytes))) {
     fail(fmt::format("shared memory beside {} ({} bytes) was written to", piece.name, piece.bytes));
   }
 }

@@ -40,7 +40,8 @@ class SharedMemory {
     const char* name = "";
     std::unique_ptr<std::byte, Free> memory{};
     std::byte* data = nullptr;
-    bool in_use = false;  // by this block
+    std::size_t guard_before = 0;  // bytes that must stay as they are
+    bool in_use = false;           // by this block
   };
 
   static Piece make_piece(std::size_t bytes, std::size_t alignment);

@@ -26,12 +26,18 @@ struct Capture;
 Capture* capture_of(cudaStream_t stream);
 void keep(Capture& capture, cudaStream_t stream, WorkKind kind, std::function<void()> run);
 
+/// Gives the stream work that is not done before somebody waits for it: an event behind it, the
+/// stream itself, what is given to the stream later.
+void enqueue_late(cudaStream_t stream, std::function<void()> run);
+void end_late_work(cudaStream_t stream);
+
 /// Does the work, or keeps it. It must hold all that it needs by value.
 template <class Work>
 void enqueue(cudaStream_t stream, WorkKind kind, Work&& work) {
   if (Capture* capture = capture_of(stream)) {
     keep(*capture, stream, kind, std::forward<Work>(work));
   } else {
+    end_late_work(stream);
     work();
   }
 }

@@ -38,13 +38,18 @@ void require_whole_warp(std::uint32_t mask) {
 template <int kDepth>
 void multiply(void* const* records, const float (&a)[kRows][kDepth],
               const float (&b)[kDepth][kColumns]) {
-  float product[kRows][kColumns] = {};
-  for (int row = 0; row < kRows; ++row) {
+  constexpr int kBlock = 8;  // rows whose sums fit in registers
+  float product[kRows][kColumns];
+  for (int first = 0; first < kRows; first += kBlock) {
+    float sums[kBlock][kColumns] = {};
     for (int k = 0; k < kDepth; ++k) {
-      for (int column = 0; column < kColumns; ++column) {
-        product[row][column] += a[row][k] * b[k][column];
+      for (int row = 0; row < kBlock; ++row) {
+        for (int column = 0; column < kColumns; ++column) {
+          sums[row][column] += a[first + row][k] * b[k][column];
+        }
       }
     }
+    std::memcpy(product[first], sums, sizeof sums);
   }
   for (int lane = 0; lane < kWarpSize; ++lane) {
     float* d = static_cast<const MmaRecord*>(records[lane])->d;

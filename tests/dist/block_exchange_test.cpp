@@ -16,7 +16,7 @@ TEST_P(BlockExchangeTest, every_token_meets_the_others_of_its_document) {
   run_ranks(GetParam(), [](Communicator& group) {
     Device device = Device::cpu(1);
     BlockExchange exchange(group, device);
-    for (unsigned seed = 0; seed < 200; ++seed) expect_blocks_meet(group, exchange, seed);
+    for (unsigned seed = 0; seed < 200; ++seed) expect_blocks_meet(group, device, exchange, seed);
   });
 }
 

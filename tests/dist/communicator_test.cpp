@@ -8,6 +8,8 @@
 #include "dist/thread_communicator.h"
 #include "kernels/error.h"
 #include "tests/support/communicator_suite.h"
+#include "tests/support/device_ranks.h"
+#include "tests/support/on_cuda.h"
 #include "tests/support/ranks.h"
 
 namespace longscan::test {
@@ -22,6 +24,27 @@ std::vector<Ranks> thread_ranks() {
   return all;
 }
 
+// Threads with a device each, whose memory the data lie in.
+std::vector<Ranks> device_ranks() {
+  std::vector<Ranks> all;
+  for (const Carrier carrier : {Carrier::host, Carrier::nccl}) {
+    if (!has_cuda() || (carrier == Carrier::nccl && !has_nccl())) continue;
+    const bool nccl = carrier == Carrier::nccl;
+    for (const int count : kRankCounts) {
+      const auto run = [count, carrier](const auto& body) {
+        run_device_ranks(count, carrier, [&](Communicator& group, Device& device) {
+          ThroughDevice through(group, device);
+          body(through);
+        });
+      };
+      all.push_back({(nccl ? "nccl_" : "host_") + std::to_string(count), run, !nccl});
+    }
+  }
+  return all;
+}
+
+INSTANTIATE_TEST_SUITE_P(Devices, CommunicatorTest, testing::ValuesIn(device_ranks()),
+                         [](const auto& test) { return test.param.name; });
 INSTANTIATE_TEST_SUITE_P(Threads, CommunicatorTest, testing::ValuesIn(thread_ranks()),
                          [](const auto& test) { return test.param.name; });
 

@@ -55,7 +55,7 @@ belongs '(zlib|openssl)' io
 belongs 'CLI/' launch
 
 # The patterns see something: a rule about nothing would hold for ever.
-for seen in kernels:cblas dist:mpi io:hdf5 io:google/protobuf io:zlib io:openssl launch:CLI/; do
+for seen in kernels:cblas kernels:cuda dist:mpi dist:nccl io:hdf5 io:google/protobuf io:zlib io:openssl launch:CLI/; do
   includes "${seen%%:*}" | grep -E ":[<\"]${seen#*:}" > /dev/null ||
     {
       echo "no include of ${seen#*:} in ${seen%%:*}: is the test blind?"

@@ -54,7 +54,7 @@ TEST(MpiCommunicator, carries_the_exchange_of_shards) {
   MpiCommunicator world(MPI_COMM_WORLD);
   Device device = Device::cpu(1);
   BlockExchange exchange(world, device);
-  for (unsigned seed = 0; seed < 100; ++seed) expect_blocks_meet(world, exchange, seed);
+  for (unsigned seed = 0; seed < 100; ++seed) expect_blocks_meet(world, device, exchange, seed);
 }
 
 TEST(MpiCommunicator, ranks_that_differ_are_named_on_every_rank) {

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "dist/block_exchange.h"
+#include "tests/support/device_numbers.h"
 #include "tests/support/ranks.h"
 
 namespace longscan::test {
@@ -69,21 +70,21 @@ struct Visits {
   bool nearest_first = true;
   std::int64_t last_distance = 0;
 
-  void take(const VisitingBlock& block, std::int64_t first) {
-    const std::int64_t tokens = block.tensors[0].shape[0];
+  void take(Device& device, const VisitingBlock& block, std::int64_t first) {
     nearest_first = nearest_first && std::abs(block.offset) >= last_distance;
     last_distance = std::abs(block.offset);
-    for (std::int64_t i = 0; i < tokens; ++i) {
-      places.push_back(block.tensors[0].as<std::int64_t>()[i]);
+    const auto came = on_host<std::int64_t>(device, block.tensors[0]);
+    const auto numbers = on_host<double>(device, block.tensors[1]);
+    for (std::int64_t i = 0; i < std::ssize(came); ++i)
       expected.push_back(first + block.offset + i);
-      rows.push_back(block.tensors[1].as<double>()[2 * i]);
-      rows.push_back(block.tensors[1].as<double>()[2 * i + 1]);
-    }
+    places.insert(places.end(), came.begin(), came.end());
+    rows.insert(rows.end(), numbers.begin(), numbers.end());
   }
 };
 
 /// Collective: shards of both directions pass at once.
-inline void expect_blocks_meet(Communicator& group, BlockExchange& exchange, unsigned seed) {
+inline void expect_blocks_meet(Communicator& group, Device& device, BlockExchange& exchange,
+                               unsigned seed) {
   SCOPED_TRACE(testing::Message() << "seed " << seed << ", rank " << group.rank() << " of "
                                   << group.size());
   const BlockLine line(seed, group.size());
@@ -96,17 +97,19 @@ inline void expect_blocks_meet(Communicator& group, BlockExchange& exchange, uns
   // Rows of two numbers, three apart.
   std::vector<double> numbers(static_cast<std::size_t>(3 * tokens));
   std::iota(numbers.begin(), numbers.end(), 3.0 * static_cast<double>(first));
-  const std::vector<Tensor> mine{
-      Tensor::dense(places.data(), DType::i64, {tokens}),
-      Tensor::dense(numbers.data(), DType::f64, {tokens, 3}).columns(0, 2)};
+  const DeviceNumbers<std::int64_t> my_places(device, places);
+  const DeviceNumbers<double> my_numbers(device, numbers);
+  const std::vector<Tensor> mine{my_places.tensor(),
+                                 my_numbers.tensor().reshaped({tokens, 3}).columns(0, 2)};
 
   Visits visits[2];
   std::vector<BlockStream> streams;
   for (const Direction direction : {Direction::forward, Direction::backward}) {
     Visits& mine_of = visits[direction == Direction::forward ? 0 : 1];
-    streams.push_back({.direction = direction,
-                       .mine = mine,
-                       .body = [&](const VisitingBlock& block) { mine_of.take(block, first); }});
+    streams.push_back(
+        {.direction = direction, .mine = mine, .body = [&](const VisitingBlock& block) {
+           mine_of.take(device, block, first);
+         }});
   }
   int meanwhile = 0;
   exchange.pass(borders, streams, [&] { ++meanwhile; });

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "dist/state_exchange.h"
+#include "tests/support/device_numbers.h"
 #include "tests/support/ranks.h"
 
 namespace longscan::test {
@@ -105,6 +106,10 @@ template <class T>
 Tensor state_tensor(std::vector<T>& numbers) {
   return Tensor::dense(numbers.data(), DTypeOf<T>::value, {kHeads, kFeatures, kColumns});
 }
+template <class T>
+Tensor state_tensor(const DeviceNumbers<T>& numbers) {
+  return numbers.tensor().reshaped({kHeads, kFeatures, kColumns});
+}
 
 template <class T>
 void expect_near(const std::vector<T>& actual, const std::vector<double>& expected,
@@ -117,10 +122,10 @@ void expect_near(const std::vector<T>& actual, const std::vector<double>& expect
 }
 
 /// Collective. Takes a random line through all segments in one direction, the carry in place, and
-/// compares what the exchange says with the definition.
+/// compares what the exchange says with the definition. `group` has a device each.
 template <class T>
-void expect_exchange_is_exact(Communicator& group, unsigned seed, int segments, Direction direction,
-                              double tolerance) {
+void expect_exchange_is_exact(Communicator& group, Device& device, unsigned seed, int segments,
+                              Direction direction, double tolerance) {
   SCOPED_TRACE(testing::Message() << "seed " << seed << ", rank " << group.rank() << " of "
                                   << group.size() << ", " << segments << " segments");
   const ExchangeCase line(seed, segments, group.size());
@@ -129,7 +134,6 @@ void expect_exchange_is_exact(Communicator& group, unsigned seed, int segments, 
   for (const auto& cuts : line.cuts) mine.push_back(line.borders(cuts[rank], cuts[rank + 1]));
   const std::vector<SegmentBorders> borders = gather_borders(group, mine);
 
-  Device device = Device::cpu(1);
   StateExchange exchange(group, device);
   std::vector<T> carry;  // absent before the first segment
   for (int step = 0; step < segments; ++step) {
@@ -139,27 +143,36 @@ void expect_exchange_is_exact(Communicator& group, unsigned seed, int segments, 
     const std::int64_t begin = cuts[rank];
     const std::int64_t end = cuts[rank + 1];
     const std::vector<double> exact = line.sum_of_shard(begin, end, direction);
-    std::vector<T> sum(exact.begin(), exact.end());
-    std::vector<T> state(kCount, T{77});
-    std::vector<T> carried_on(kCount, T{77});
+    const DeviceNumbers<T> sum(device, {exact.begin(), exact.end()});
+    const DeviceNumbers<T> state(device, std::vector<T>(kCount, T{77}));
+    const DeviceNumbers<T> carried_on(device, std::vector<T>(kCount, T{77}));
+    const DeviceNumbers<T> carried_in(device, carry);
 
     const bool exchanges = borders[segment].exchanges(direction);
     exchange.start(direction, borders[segment], exchanges ? state_tensor(sum) : Tensor{});
-    const Tensor carry_in = carry.empty() ? Tensor{} : state_tensor(carry);
+    const Tensor carry_in = carry.empty() ? Tensor{} : state_tensor(carried_in);
     // Now in place, now not.
     const bool in_place = carry_in.present() && step % 2 == 0;
     exchange.finish(state_tensor(state), carry_in, in_place ? carry_in : state_tensor(carried_on));
-    if (!in_place) carry = carried_on;
+    carry = (in_place ? carried_in : carried_on).numbers();
 
     std::vector<double> expected(kCount);
     if (begin != end) expected = forward ? line.before(begin) : line.behind(end, line.tokens());
-    expect_near(state, expected, tolerance, "state");
+    expect_near(state.numbers(), expected, tolerance, "state");
     const bool carries_on = borders[segment].carries_on(direction);
     expected.assign(kCount, 0);
     if (carries_on && forward) expected = line.before(cuts.back());
     if (carries_on && !forward) expected = line.behind(cuts.front(), line.tokens());
     expect_near(carry, expected, tolerance, "carry");
   }
+}
+
+/// The same on the CPU.
+template <class T>
+void expect_exchange_is_exact(Communicator& group, unsigned seed, int segments, Direction direction,
+                              double tolerance) {
+  Device device = Device::cpu(1);
+  expect_exchange_is_exact<T>(group, device, seed, segments, direction, tolerance);
 }
 
 }  // namespace longscan::test

@@ -40,17 +40,19 @@ struct LinformerCase {
         d_joint(dtype, {s.tokens, 3 * s.heads * s.dim}),
         key_projection(OwnedTensor::random(dtype, {rows(), s.places}, 2, 0.3)),
         value_projection(OwnedTensor::random(dtype, {rows(), s.places}, 3, 0.3)),
-        d_key_projection(dtype, {rows(), s.places}),
-        d_value_projection(dtype, {rows(), s.places}),
+        d_key_projection(sum_type(dtype), {rows(), s.places}),
+        d_value_projection(sum_type(dtype), {rows(), s.places}),
         out(dtype, {s.tokens, s.heads, s.dim}),
         d_out(OwnedTensor::random(dtype, {s.tokens, s.heads, s.dim}, 4)),
-        log_sum(dtype, {s.tokens, s.heads}),
+        log_sum(sum_type(dtype), {s.tokens, s.heads}),
         position(DType::i64, {s.tokens}),
         starts(DType::i64, {std::ssize(s.starts)},
                std::vector<double>(s.starts.begin(), s.starts.end())),
         mask(DType::u8, {s.tokens}),
-        projected(dtype, {count_documents(s.tokens, starts) * s.heads, s.length, 2 * s.dim}),
-        d_projected(dtype, {count_documents(s.tokens, starts) * s.heads, s.length, 2 * s.dim}) {
+        projected(sum_type(dtype),
+                  {count_documents(s.tokens, starts) * s.heads, s.length, 2 * s.dim}),
+        d_projected(sum_type(dtype),
+                    {count_documents(s.tokens, starts) * s.heads, s.length, 2 * s.dim}) {
     std::int64_t place = s.first_place;
     for (std::int64_t i = 0; i < s.tokens; ++i) {
       if (starts_at(i)) place = 0;
@@ -86,11 +88,29 @@ struct LinformerCase {
   LinformerQueries queries() const {
     return {.query = part(joint, 0), .projected = projected, .document_starts = starts};
   }
-  void forward(Device& device) const {
+  /// All tensors, for OnCuda.
+  std::vector<const OwnedTensor*> tensors() const {
+    return {&joint,
+            &d_joint,
+            &key_projection,
+            &value_projection,
+            &d_key_projection,
+            &d_value_projection,
+            &out,
+            &d_out,
+            &log_sum,
+            &position,
+            &starts,
+            &mask,
+            &projected,
+            &d_projected};
+  }
+  /// `device`: a Device or OnCuda.
+  void forward(auto& device) const {
     device.run(LinformerProject{.projected = projected, .keys = keys()});
     device.run(LinformerAttend{.out = out, .log_sum = log_sum, .queries = queries()});
   }
-  void backward(Device& device) const {
+  void backward(auto& device) const {
     const LinformerGradient gradient{.d_out = d_out, .out = out, .log_sum = log_sum};
     device.run(LinformerBackwardProjected{
         .d_projected = d_projected, .queries = queries(), .gradient = gradient});

@@ -46,18 +46,20 @@ class OnCuda {
     Tensor twin;
   };
 
-  // Operations are made of tensors and numbers: every word that is an address in one of the host
-  // tensors becomes that of the same place in its twin.
+  // Operations are made of tensors and numbers: every tensor in one that views a host tensor views
+  // the same place of its twin instead. Looking for tensors, and not for addresses alone, passes
+  // over what chance has left in the padding beside a bool.
   void relocate(void* operation, std::size_t bytes) const {
-    auto* words = static_cast<char*>(operation);
-    for (std::size_t at = 0; at + sizeof(char*) <= bytes; at += sizeof(char*)) {
-      char* address = nullptr;
-      std::memcpy(&address, words + at, sizeof(address));
+    auto* memory = static_cast<char*>(operation);
+    for (std::size_t at = 0; at + sizeof(Tensor) <= bytes; at += alignof(Tensor)) {
+      Tensor tensor;
+      std::memcpy(&tensor, memory + at, sizeof(tensor));
+      if (tensor.rank < 1 || tensor.rank > Tensor::kMaxRank) continue;
       for (const Pair& pair : pairs_) {
-        const std::ptrdiff_t offset = address - pair.host.as<char>();
-        if (offset < 0 || offset >= pair.host.bytes()) continue;
-        address = pair.twin.as<char>() + offset;
-        std::memcpy(words + at, &address, sizeof(address));
+        const std::ptrdiff_t offset = tensor.as<char>() - pair.host.as<char>();
+        if (tensor.dtype != pair.host.dtype || offset < 0 || offset >= pair.host.bytes()) continue;
+        tensor.data = pair.twin.as<char>() + offset;
+        std::memcpy(memory + at, &tensor, sizeof(tensor));
         break;
       }
     }

@@ -35,8 +35,8 @@ struct SoftmaxCase {
         d_joint(dtype, {s.tokens, 3 * s.heads * s.dim}),
         out(dtype, {s.tokens, s.heads, s.dim}),
         d_out(OwnedTensor::random(dtype, {s.tokens, s.heads, s.dim}, 2)),
-        log_sum(dtype, {s.tokens, s.heads}),
-        d_out_dot(dtype, {s.tokens, s.heads}),
+        log_sum(sum_type(dtype), {s.tokens, s.heads}),
+        d_out_dot(sum_type(dtype), {s.tokens, s.heads}),
         document(DType::i64, {s.tokens}),
         mask(DType::u8, {s.tokens}) {
     for (std::int64_t i = 0; i < s.tokens; ++i) {
@@ -87,10 +87,15 @@ struct SoftmaxCase {
             .d_out_dot = d_out_dot.view().rows(piece.begin, piece.end)};
   }
 
+  /// All tensors, for OnCuda.
+  std::vector<const OwnedTensor*> tensors() const {
+    return {&joint, &d_joint, &out, &d_out, &log_sum, &d_out_dot, &document, &mask};
+  }
+
   /// Every block of queries attends to one block of keys after the other. What `out` holds before
-  /// is not a number.
-  void forward(Device& device) { forward(device, whole(), whole()); }
-  void forward(Device& device, const Pieces& query_pieces, const Pieces& key_pieces) {
+  /// is not a number. `device`: a Device or OnCuda.
+  void forward(auto& device) { forward(device, whole(), whole()); }
+  void forward(auto& device, const Pieces& query_pieces, const Pieces& key_pieces) {
     for (std::int64_t i = 0; i < out.size(); ++i) out.set(i, std::nan(""));
     for (std::int64_t i = 0; i < log_sum.size(); ++i) log_sum.set(i, -HUGE_VAL);
     for (const Piece& q : query_pieces) {
@@ -103,8 +108,8 @@ struct SoftmaxCase {
       }
     }
   }
-  void backward(Device& device) { backward(device, whole(), whole()); }
-  void backward(Device& device, const Pieces& query_pieces, const Pieces& key_pieces) {
+  void backward(auto& device) { backward(device, whole(), whole()); }
+  void backward(auto& device, const Pieces& query_pieces, const Pieces& key_pieces) {
     for (std::int64_t i = 0; i < d_joint.size(); ++i) d_joint.set(i, 0);
     device.run(HeadDot{.dot = d_out_dot, .a = d_out, .b = out});
     for (const Piece& q : query_pieces) {
