@@ -4,7 +4,7 @@
 
 #include "kernels/cuda/cuda.h"
 #include "kernels/cuda/linear_attention_block.h"
-#include "kernels/error.h"
+#include "kernels/cuda/linear_attention_limits.h"
 
 namespace longscan::gpu_attention {
 
@@ -92,11 +92,7 @@ void for_head_size(std::int64_t dim, std::int64_t value_dim, Body&& body) {
   if (larger <= 32) return body.template operator()<32>();
   if (larger <= 64) return body.template operator()<64>();
   if (larger <= 128) return body.template operator()<128>();
-  throw Error(
-      ErrorKind::usage,
-      {.what = fmt::format("linear attention on the GPU has no heads of {} numbers", larger),
-       .why = "they have at most 128",
-       .hint = "take more heads or a smaller width"});
+  refuse_head_size(larger);
 }
 
 /// Launches a block for every piece of every head.
@@ -106,13 +102,7 @@ void launch_blocks(Cuda& cuda, void (*kernel)(Pass), const Pass& pass, int input
   if (call.heads == 0) return;
   const std::int64_t bytes = Block<T, kDim>::shared_bytes(call.map, inputs);
   if (bytes > cuda.shared_memory()) {
-    throw Error(ErrorKind::usage,
-                {.what = fmt::format("linear attention with {} features and heads of {} numbers "
-                                     "does not fit on this GPU",
-                                     call.map.features, kDim),
-                 .why = fmt::format("its state takes {} of {} bytes of shared memory", bytes,
-                                    cuda.shared_memory()),
-                 .hint = "take fewer features, smaller heads or bf16"});
+    refuse_state(call.map.features, kDim, bytes, cuda.shared_memory());
   }
   launch(kernel, Grid(call.heads * call.pieces), dim3(Sizes<T, kDim>::kThreads), bytes,
          cuda.stream(), pass);
