@@ -83,16 +83,13 @@ TEST(LinformerOnCuda, IsThatOfTheCpuForBothTypesOddSizesAndEachSharing) {
   Device device = Device::cuda(0);
   for (const LinformerShape& shape : kShapes) {
     for (const Projections sharing : kProjections) {
-      for (const bool masked : {false, true}) {
-        for (const DType dtype : {DType::f32, DType::bf16}) {
-          SCOPED_TRACE(std::to_string(shape.tokens) + " tokens, sharing " +
-                       std::to_string(static_cast<int>(sharing)) + (masked ? ", masked, " : ", ") +
-                       name_of(dtype));
-          LinformerCase c(dtype, shape, sharing);
-          c.masked = masked;
-          forward_and_backward(device, c);
-          expect_as_in_double(c);
-        }
+      for (const DType dtype : {DType::f32, DType::bf16}) {
+        SCOPED_TRACE(std::to_string(shape.tokens) + " tokens, sharing " +
+                     std::to_string(static_cast<int>(sharing)) + ", " + name_of(dtype));
+        LinformerCase c(dtype, shape, sharing);
+        c.masked = sharing != Projections::heads;
+        forward_and_backward(device, c);
+        expect_as_in_double(c);
       }
     }
   }
