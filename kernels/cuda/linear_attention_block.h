@@ -291,8 +291,7 @@ __device__ void stage(const Block<T, kDim>& block, int input, int column,
     if (block.row(i) < first || block.row(i) >= last) continue;
     T* at =
         to + mma::row_of(block.lane, i) * Sizes<T, kDim>::kStride + mma::column_of(block.lane, i);
-    at[0] = from_float<T>(tile[i]);
-    at[1] = from_float<T>(tile[i + 1]);
+    store<2>(at, {tile[i], tile[i + 1]});
   }
 }
 

@@ -129,7 +129,7 @@ __device__ void add_to_state(const Block<T, kDim>& block, int tile, int input, R
             : mma::load(sums[n], home + n * mma::kTile, S::kStateStride, block.lane);
     }
     RowPair total{};
-#pragma unroll
+#pragma unroll 2
     for (int k = 0; k < S::kRowTiles; ++k) {
       mma::Fragment<T> left;
       mma::load_transposed(left, block.phi + k * mma::kTile * S::kPhiStride + m * mma::kTile,
@@ -191,7 +191,7 @@ __device__ void add_features_of_state(const Block<T, kDim>& block, int tile, int
                                       mma::Accumulator (&features)[Sizes<T, kDim>::kFeatureTiles]) {
   using S = Sizes<T, kDim>;
   const float* home = block.sum + tile * S::kFeatures * S::kStateStride;
-#pragma unroll
+#pragma unroll 2
   for (int k = 0; k < S::kDimTiles; ++k) {
     mma::Fragment<T> left;
     mma::load(left, block.own(input) + k * mma::kTile, S::kStride, block.lane);
