@@ -331,7 +331,7 @@ __device__ void for_runs_backwards(const Block<T, kDim>& block, const Call<T>& c
 }
 
 template <class T, int kDim, bool kCausal>
-__global__ void __launch_bounds__(Sizes<T, kDim>::kThreads)
+__global__ void __launch_bounds__(Sizes<T, kDim>::kThreads, kDim == 128 ? 1 : 2)
     backward_key_value(const __grid_constant__ KeyValuePass<T> pass) {
   using S = Sizes<T, kDim>;
   const Call<T>& call = pass.call;

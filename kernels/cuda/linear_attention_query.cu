@@ -178,7 +178,7 @@ __device__ bool find_exponents(const Block<T, kDim>& block, const Chunk& chunk, 
 }
 
 template <class T, int kDim, bool kCausal>
-__global__ void __launch_bounds__(Sizes<T, kDim>::kThreads)
+__global__ void __launch_bounds__(Sizes<T, kDim>::kThreads, Sizes<T, kDim>::kBlocks)
     backward_query(const __grid_constant__ QueryPass<T> pass) {
   using S = Sizes<T, kDim>;
   const Call<T>& call = pass.call;

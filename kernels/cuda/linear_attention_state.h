@@ -122,12 +122,11 @@ __device__ void add_to_state(const Block<T, kDim>& block, int tile, int input, R
   for (int m = block.warp % S::kFeatureTiles; m < S::kFeatureTiles; m += S::kWarps) {
     const int first = tile * S::kFeatures + m * mma::kTile;
     float* home = block.sum + first * S::kStateStride + first_column;
+    // Tensor cores cut off what they add: over a long line that would all go one way. So they add
+    // up the chunk alone.
     mma::Accumulator sums[kColumnTiles];
 #pragma unroll
-    for (int n = 0; n < kColumnTiles; ++n) {
-      fresh ? sums[n].clear()
-            : mma::load(sums[n], home + n * mma::kTile, S::kStateStride, block.lane);
-    }
+    for (int n = 0; n < kColumnTiles; ++n) sums[n].clear();
     RowPair total{};
 #pragma unroll 2
     for (int k = 0; k < S::kRowTiles; ++k) {
@@ -154,7 +153,12 @@ __device__ void add_to_state(const Block<T, kDim>& block, int tile, int input, R
     }
 #pragma unroll
     for (int n = 0; n < kColumnTiles; ++n) {
-      mma::store(home + n * mma::kTile, S::kStateStride, sums[n], block.lane);
+      float* to = home + n * mma::kTile;
+      mma::Accumulator before;
+      fresh ? before.clear() : mma::load(before, to, S::kStateStride, block.lane);
+#pragma unroll
+      for (int i = 0; i < mma::kLane; ++i) sums[n][i] += before[i];
+      mma::store(to, S::kStateStride, sums[n], block.lane);
     }
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
