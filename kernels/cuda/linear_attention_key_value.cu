@@ -192,7 +192,7 @@ __device__ void look_at_state(const Block<T, kDim>& block, int tile, int border,
       const int column = n * mma::kTile + mma::column_of(block.lane, i);
       const float ratio = exponential ? block.ratio[column] : 1.0f;
       const float factor = block.row(i) < border ? 0.0f : ratio;
-      const float sum = d_phi[n][i] + block.normalizer[tile * S::kFeatures + column];
+      const float sum = d_phi[n][i] + normalizer_of(block, tile * S::kFeatures + column);
       d_phi[n][i] = factor == 0 ? 0.0f : sum * factor;
       seeing[i] *= factor;
     }

@@ -170,6 +170,23 @@ __device__ void add_to_state(const Block<T, kDim>& block, int tile, int input, R
   }
 }
 
+/// sum += left state^T. Beside bf16 the state is cut to 11 bits; so is its normaliser's column then
+/// (`normalizer_of`), that what is cut off be the same share of both.
+template <class T>
+__device__ void multiply_by_state(mma::Accumulator& sum, const mma::Fragment<T>& left,
+                                  const mma::Fragment<float>& state) {
+  if constexpr (std::is_same_v<T, float>) {
+    mma::multiply(sum, left, state);
+  } else {
+    mma::multiply_cut(sum, widened(left), state);
+  }
+}
+template <class T, int kDim>
+__device__ float normalizer_of(const Block<T, kDim>& block, int feature) {
+  const float number = block.normalizer[feature];
+  return std::is_same_v<T, float> ? number : mma::cut(number);
+}
+
 /// values += phi S of a tile.
 template <class T, int kDim>
 __device__ void add_values_of_state(const Block<T, kDim>& block, int tile,
@@ -184,7 +201,7 @@ __device__ void add_values_of_state(const Block<T, kDim>& block, int tile,
       mma::Fragment<float> state;
       mma::load_transposed(state, home + k * mma::kTile * S::kStateStride + n * mma::kTile,
                            S::kStateStride, block.lane);
-      mma::multiply(values[n], phi[k], mma::Precise<T>(state));
+      multiply_by_state(values[n], phi[k], state);
     }
   }
 }
@@ -204,7 +221,7 @@ __device__ void add_features_of_state(const Block<T, kDim>& block, int tile, int
       mma::Fragment<float> state;
       mma::load(state, home + n * mma::kTile * S::kStateStride + k * mma::kTile, S::kStateStride,
                 block.lane);
-      mma::multiply(features[n], left, mma::Precise<T>(state));
+      multiply_by_state(features[n], left, state);
     }
   }
 }
@@ -218,10 +235,11 @@ __device__ void add_normalizer(const Block<T, kDim>& block, int tile,
 #pragma unroll
   for (int n = 0; n < S::kFeatureTiles; ++n) {
     const mma::Fragment<float> numbers = widened(phi[n]);
-    const float* normalizer = block.normalizer + tile * S::kFeatures + n * mma::kTile;
+    const int first = tile * S::kFeatures + n * mma::kTile;
 #pragma unroll
     for (int i = 0; i < mma::kLane; ++i) {
-      total.at[i / 2 % 2] += numbers[i] * normalizer[mma::column_of(block.lane, i)];
+      total.at[i / 2 % 2] +=
+          numbers[i] * normalizer_of(block, first + mma::column_of(block.lane, i));
     }
   }
 }
