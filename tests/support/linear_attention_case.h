@@ -279,9 +279,11 @@ struct AttentionTensors {
   }
 };
 
-/// The largest difference relative to the largest number; infinity where something is NaN.
-inline double worst_relative(const std::vector<double>& got, const std::vector<double>& expected) {
-  double largest = 1e-3, worst = 0;  // a gradient may be zero altogether
+/// The largest difference relative to the largest number, or to `least` where that is larger (a
+/// gradient may be zero altogether); infinity where something is NaN.
+inline double worst_relative(const std::vector<double>& got, const std::vector<double>& expected,
+                             double least = 1e-3) {
+  double largest = least, worst = 0;
   if (got.size() != expected.size()) return INFINITY;
   for (std::size_t i = 0; i < expected.size(); ++i) {
     largest = std::max(largest, std::abs(expected[i]));

@@ -115,7 +115,7 @@ inline void expect_close(const OwnedTensor& actual, const std::vector<double>& r
   for (std::int64_t i = 0; i < actual.size(); ++i) {
     const double expected = reference[static_cast<std::size_t>(i)];
     ASSERT_NEAR(actual.get(i), expected, tolerance * std::max(1.0, std::abs(expected)))
-        << what << ", element " << i << " of " << describe(actual);
+        << what << ", element " << i << " of " << describe(actual.view());
   }
 }
 

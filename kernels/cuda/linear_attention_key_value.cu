@@ -1,0 +1,387 @@
+// Gradients of keys and values of linear attention on the GPU: a walk from the end of the line to
+// its begin.
+//
+// Of a chunk, with R the state of what is behind it:  d_phi_k = V~ R^T + triu(V~ g~^T) phi_q and
+// d_v = phi_k R + triu(phi_k phi_q^T) g~, then R += phi_q^T g~. The queries' normalisers are taken
+// into phi_q, so that phi_q_i . phi_k_j is a share of token i's attention and g~ is [d_out, -(d_out
+// . out)]. A warp holds the scores and gradients of its 16 keys in registers.
+#include "kernels/cuda/linear_attention_runs.h"
+
+namespace longscan::gpu_attention {
+
+namespace {
+
+// The walk's sum of gradients (add_range) has its rows in the first two.
+enum Input { kQuery, kGradient, kKey, kValue, kInputs };
+
+/// What a run's tiles need, and what they leave.
+template <class T, int kDim>
+struct Work {
+  using S = Sizes<T, kDim>;
+  RowPair keys;                                    ///< as key_rows gives them
+  RowPair queries;                                 ///< as query_rows gives them
+  mma::Fragment<T> score_gradients[S::kRowTiles];  ///< triu(V~ g~^T) of the warp's keys
+  mma::Accumulator scores[S::kRowTiles];           ///< triu(phi_k phi_q^T)
+  mma::Accumulator d_value[S::kDimTiles];
+  mma::Accumulator d_key[S::kDimTiles];  ///< where there is a projection, without its scale
+  RowPair total{};                       ///< of d_phi_k phi_k, over a lane's numbers
+
+  __device__ Work() {
+#pragma unroll
+    for (auto& tile : scores) tile.clear();
+#pragma unroll
+    for (auto& tile : d_value) tile.clear();
+#pragma unroll
+    for (auto& tile : d_key) tile.clear();
+  }
+};
+
+/// Whether the query of column `column` sees the key of row `row`.
+__device__ bool sees(RowSet starts, int row, int column) {
+  return column >= row && (starts & rows_between(row + 1, column + 1)) == 0;
+}
+
+template <class T, int kDim>
+__device__ void find_score_gradients(const Block<T, kDim>& block, const Run& run,
+                                     mma::Fragment<T> (&gradients)[Sizes<T, kDim>::kRowTiles]) {
+  using S = Sizes<T, kDim>;
+#pragma unroll
+  for (int j = 0; j < S::kRowTiles; ++j) {
+    mma::Accumulator scores;
+    scores.clear();
+    if (j >= block.warp) {
+#pragma unroll
+      for (int k = 0; k < S::kDimTiles; ++k) {
+        mma::Fragment<T> left, right;
+        mma::load(left, block.own(kValue) + k * mma::kTile, S::kStride, block.lane);
+        mma::load(right, block.inputs[kGradient] + j * mma::kTile * S::kStride + k * mma::kTile,
+                  S::kStride, block.lane);
+        mma::multiply(scores, left, right);
+      }
+    }
+#pragma unroll
+    for (int i = 0; i < mma::kLane; ++i) {
+      const int column = j * mma::kTile + mma::column_of(block.lane, i);
+      scores[i] = sees(run.starts, block.row(i), column) ? scores[i] + block.weights[column] : 0.0f;
+    }
+    gradients[j] = mma::rounded<T>(scores);
+  }
+}
+
+/// Exponents of a run, for all to see: block.highest those of its keys alone, block.next those of
+/// the state that has taken its queries in. Returns whether some query would, relative to the run's
+/// keys, have an exponent too far above its normaliser: its attention goes to keys before the
+/// run's, and the others must not spoil it.
+template <class T, int kDim>
+__device__ bool find_exponents(const Block<T, kDim>& block, const RowPair& keys,
+                               const RowPair& queries) {
+  using S = Sizes<T, kDim>;
+  bool rises = false;
+  for (int tile = 0; tile < block.tiles(); ++tile) {
+    take_projection(block, tile);
+    mma::Accumulator exponents[S::kFeatureTiles];
+    const auto leave = [&](Input input, const RowPair& rows) {
+      project(block, input, tile, exponents);
+      to_exponents(block, tile, rows, exponents);
+      leave_highest(block, -1, exponents);
+      __syncthreads();
+    };
+    leave(kKey, keys);
+    for (int column = block.thread(); column < S::kFeatures; column += S::kThreads) {
+      block.highest[tile * S::kFeatures + column] = highest_of_chunk(block, column);
+    }
+    __syncthreads();
+    leave(kQuery, queries);
+    for (int column = block.thread(); column < S::kFeatures; column += S::kThreads) {
+      const int f = tile * S::kFeatures + column;
+      const float largest = highest_of_chunk(block, column);
+      block.next[f] = fmaxf(block.exponent[f], largest);
+      rises |= largest + block.highest[f] > kHighestRise;
+    }
+    __syncthreads();
+  }
+  return __syncthreads_or(rises ? 1 : 0) != 0;
+}
+
+/// Of exponential maps, what the tile's exponents are relative to while the run's keys look back at
+/// it, and what the state's sums must be multiplied by then. The keys precede the state's queries,
+/// so that the exponents of both together are none above 0.
+template <class T, int kDim, bool kCausal>
+__device__ void find_references(const Block<T, kDim>& block, int tile) {
+  using S = Sizes<T, kDim>;
+  for (int column = block.thread(); column < S::kFeatures; column += S::kThreads) {
+    const int f = tile * S::kFeatures + column;
+    // Where attention is not causal, keys come to the exponents of the state.
+    const float highest = kCausal ? block.highest[f] : -block.exponent[f];
+    block.seen_reference[column] = reference_of(highest);
+    block.sent_reference[column] = -highest;
+    block.ratio[column] = kCausal ? expf(block.exponent[f] + highest) : 1.0f;
+  }
+  __syncthreads();
+}
+
+/// phi_q of a tile, for all to see once they have met.
+template <class T, int kDim>
+__device__ void put_queries(const Block<T, kDim>& block, int tile, const RowPair& queries) {
+  mma::Accumulator phi[Sizes<T, kDim>::kFeatureTiles];
+  project(block, kQuery, tile, phi);
+  to_features(block, tile, queries, block.sent_reference, phi);
+  put_features(block, phi);
+}
+
+/// The state takes in the run's queries, whose features block.phi holds unless the map is
+/// exponential. Begins and ends with all threads together.
+template <class T, int kDim>
+__device__ void add_queries(const Block<T, kDim>& block, int tile, const Run& run,
+                            const RowPair& queries) {
+  using S = Sizes<T, kDim>;
+  if (block.map.exponential()) {
+    for (int column = block.thread(); column < S::kFeatures; column += S::kThreads) {
+      block.sent_reference[column] = reference_of(block.next[tile * S::kFeatures + column]);
+    }
+    raise_state(block, tile, block.next);
+    put_queries(block, tile, queries);
+    __syncthreads();
+  }
+  const bool cut = run.starts != 0;
+  add_to_state<T, kDim, true>(block, tile, kGradient,
+                              cut ? rows_below(lowest_row(run.starts)) : ~RowSet{0}, cut);
+  __syncthreads();
+}
+
+/// Scores and gradients of the run's keys from its queries, a tile of features.
+template <class T, int kDim>
+__device__ void look_at_queries(const Block<T, kDim>& block,
+                                const mma::Fragment<T> (&key)[Sizes<T, kDim>::kFeatureTiles],
+                                Work<T, kDim>& work,
+                                mma::Accumulator (&d_phi)[Sizes<T, kDim>::kFeatureTiles]) {
+  using S = Sizes<T, kDim>;
+#pragma unroll
+  for (int j = 0; j < S::kRowTiles; ++j) {
+    if (j < block.warp) continue;
+#pragma unroll
+    for (int n = 0; n < S::kFeatureTiles; ++n) {
+      const T* tile = block.phi + j * mma::kTile * S::kPhiStride + n * mma::kTile;
+      mma::Fragment<T> query;
+      mma::load(query, tile, S::kPhiStride, block.lane);
+      mma::multiply(work.scores[j], key[n], query);
+      mma::load_transposed(query, tile, S::kPhiStride, block.lane);
+      mma::multiply(d_phi[n], work.score_gradients[j], query);
+    }
+  }
+}
+
+/// d_phi = V~ R^T of a tile and d_value += phi_k R; nothing for keys before the row `border`, whose
+/// documents end within the run.
+template <class T, int kDim>
+__device__ void look_at_state(const Block<T, kDim>& block, int tile, int border,
+                              const mma::Accumulator (&phi)[Sizes<T, kDim>::kFeatureTiles],
+                              Work<T, kDim>& work,
+                              mma::Accumulator (&d_phi)[Sizes<T, kDim>::kFeatureTiles]) {
+  using S = Sizes<T, kDim>;
+  const bool exponential = block.map.exponential();
+  mma::Fragment<T> key[S::kFeatureTiles];
+#pragma unroll
+  for (auto& part : d_phi) part.clear();
+  add_features_of_state(block, tile, kValue, d_phi);
+#pragma unroll
+  for (int n = 0; n < S::kFeatureTiles; ++n) {
+    mma::Accumulator seeing = phi[n];
+#pragma unroll
+    for (int i = 0; i < mma::kLane; ++i) {
+      const int column = n * mma::kTile + mma::column_of(block.lane, i);
+      const float ratio = exponential ? block.ratio[column] : 1.0f;
+      const float factor = block.row(i) < border ? 0.0f : ratio;
+      const float sum = d_phi[n][i] + block.normalizer[tile * S::kFeatures + column];
+      d_phi[n][i] = factor == 0 ? 0.0f : sum * factor;
+      seeing[i] *= factor;
+    }
+    key[n] = mma::rounded<T>(seeing);
+  }
+  add_values_of_state(block, tile, key, work.d_value);
+}
+
+template <class T, int kDim, bool kCausal>
+__device__ void differentiate_tile(const Block<T, kDim>& block, int tile, const Run& run,
+                                   Work<T, kDim>& work) {
+  using S = Sizes<T, kDim>;
+  take_projection(block, tile);
+  if (block.map.exponential()) find_references<T, kDim, kCausal>(block, tile);
+  if constexpr (kCausal) put_queries(block, tile, work.queries);
+  mma::Accumulator phi[S::kFeatureTiles], d_phi[S::kFeatureTiles];
+  project(block, kKey, tile, phi);
+  to_features(block, tile, work.keys, block.seen_reference, phi);
+  const int border = run.starts == 0 ? 0 : highest_row(run.starts);
+  look_at_state(block, tile, border, phi, work, d_phi);
+  if constexpr (kCausal) {
+    mma::Fragment<T> key[S::kFeatureTiles];
+#pragma unroll
+    for (int n = 0; n < S::kFeatureTiles; ++n) key[n] = mma::rounded<T>(phi[n]);
+    __syncthreads();
+    look_at_queries(block, key, work, d_phi);
+  }
+  differentiate(block, d_phi, phi, work.total);
+  if (block.map.projected()) {
+    project_back(block, d_phi, work.d_key);
+  } else {
+    __syncwarp();
+#pragma unroll
+    for (int n = 0; n < S::kFeatureTiles; ++n) {
+      stage(block, kKey, tile * S::kFeatures + n * mma::kTile, d_phi[n], run.first, run.last);
+    }
+  }
+  __syncthreads();
+  if constexpr (kCausal) add_queries(block, tile, run, work.queries);
+}
+
+/// d_value += triu(scores) g of the warp's keys.
+template <class T, int kDim>
+__device__ void add_scored_gradients(const Block<T, kDim>& block, const Run& run,
+                                     Work<T, kDim>& work) {
+  using S = Sizes<T, kDim>;
+#pragma unroll
+  for (int j = 0; j < S::kRowTiles; ++j) {
+    if (j < block.warp) continue;
+#pragma unroll
+    for (int i = 0; i < mma::kLane; ++i) {
+      const int column = j * mma::kTile + mma::column_of(block.lane, i);
+      if (!sees(run.starts, block.row(i), column)) work.scores[j][i] = 0;
+    }
+    const mma::Fragment<T> left = mma::rounded<T>(work.scores[j]);
+#pragma unroll
+    for (int n = 0; n < S::kDimTiles; ++n) {
+      mma::Fragment<T> gradient;
+      mma::load_transposed(gradient,
+                           block.inputs[kGradient] + j * mma::kTile * S::kStride + n * mma::kTile,
+                           S::kStride, block.lane);
+      mma::multiply(work.d_value[n], left, gradient);
+    }
+  }
+}
+
+/// d_key of a projected map: the scale, and what |x~|^2 / 2 takes.
+template <class T, int kDim>
+__device__ void finish_keys(const Block<T, kDim>& block, const Run& run, Work<T, kDim>& work) {
+  using S = Sizes<T, kDim>;
+  const float scale = block.map.scale;
+  RowPair of_norm{};
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    const float total = sum_over_row(work.total.at[half]);
+    of_norm.at[half] = block.map.exponential() ? total * scale * scale : 0.0f;
+  }
+#pragma unroll
+  for (int n = 0; n < S::kDimTiles; ++n) {
+    mma::Fragment<T> x;
+    mma::load(x, block.own(kKey) + n * mma::kTile, S::kStride, block.lane);
+    const mma::Fragment<float> numbers = widened(x);
+#pragma unroll
+    for (int i = 0; i < mma::kLane; ++i) {
+      work.d_key[n][i] = work.d_key[n][i] * scale - of_norm.of(i) * numbers[i];
+    }
+    __syncwarp();
+    stage(block, kKey, n * mma::kTile, work.d_key[n], run.first, run.last);
+  }
+}
+
+template <class T, int kDim, bool kCausal>
+__device__ void differentiate_run(const Block<T, kDim>& block, const KeyValuePass<T>& pass,
+                                  std::int64_t head, const Chunk& chunk, const Run& run) {
+  using S = Sizes<T, kDim>;
+  Work<T, kDim> work;
+  work.keys = key_rows(block, kKey, run.rows() & chunk.attended);
+  if constexpr (kCausal) {
+    work.queries = query_rows(block, pass.call, head, chunk.begin, run.rows());
+    find_score_gradients(block, run, work.score_gradients);
+  }
+  for (int tile = 0; tile < block.tiles(); ++tile) {
+    differentiate_tile<T, kDim, kCausal>(block, tile, run, work);
+  }
+  if constexpr (kCausal) add_scored_gradients(block, run, work);
+  if (block.map.projected()) finish_keys(block, run, work);
+  put_rows(block, kKey, pass.d_key, head, chunk.begin, run.first, run.last);
+#pragma unroll
+  for (int n = 0; n < S::kDimTiles; ++n) {
+    stage(block, kValue, n * mma::kTile, work.d_value[n], run.first, run.last);
+  }
+  put_rows(block, kValue, pass.d_value, head, chunk.begin, run.first, run.last);
+}
+
+/// Works through a chunk of an exponential map from its last row to its first.
+template <class T, int kDim, class Body>
+__device__ void for_runs_backwards(const Block<T, kDim>& block, const Call<T>& call,
+                                   std::int64_t head, const Chunk& chunk, Body&& body) {
+  Run run{chunk.count, chunk.count, 0, false};
+  while (run.first > 0) {
+    run.last = run.first;
+    const int border = highest_row(chunk.starts & rows_below(run.last));
+    run.first = border < 0 ? 0 : border;
+    while (find_exponents(block, key_rows(block, kKey, run.rows() & chunk.attended),
+                          query_rows(block, call, head, chunk.begin, run.rows())) &&
+           run.size() > 1) {
+      run.first = run.last - run.size() / 2;
+    }
+    body(run);
+    if (run.first == border) {
+      __syncthreads();
+      clear_state(block);
+    }
+    __syncthreads();
+  }
+}
+
+template <class T, int kDim, bool kCausal>
+__global__ void __launch_bounds__(Sizes<T, kDim>::kThreads)
+    backward_key_value(const __grid_constant__ KeyValuePass<T> pass) {
+  using S = Sizes<T, kDim>;
+  const Call<T>& call = pass.call;
+  const Block<T, kDim> block(call.map, kInputs);
+  const Place place(call);
+  const auto work_on = [&](const Chunk& chunk) {
+    fetch_rows(block, kKey, call.key, place.head, chunk.begin, chunk.count);
+    fetch_rows(block, kValue, call.value, place.head, chunk.begin, chunk.count);
+    if constexpr (kCausal) {
+      fetch_rows(block, kQuery, call.query, place.head, chunk.begin, chunk.count);
+      fetch_rows(block, kGradient, call.d_out, place.head, chunk.begin, chunk.count);
+    }
+    finish_fetches();
+    __syncthreads();
+    if constexpr (kCausal) {
+      find_weights(block, call, kGradient, place.head, chunk.begin, chunk.count);
+      __syncthreads();
+    }
+    const auto differentiate_rows = [&](const Run& run) {
+      differentiate_run<T, kDim, kCausal>(block, pass, place.head, chunk, run);
+    };
+    if (kCausal && block.map.exponential()) {
+      for_runs_backwards(block, call, place.head, chunk, differentiate_rows);
+    } else {
+      differentiate_rows(Run{0, chunk.count, chunk.starts, false});
+    }
+  };
+  if constexpr (kCausal) {
+    load_beginning(block, call, pass.states.behind, place);
+    Walk<T, S::kRows> walk(call, {place.begin, place.end}, true, block.lane);
+    for (Chunk chunk; walk.next(chunk);) {
+      work_on(chunk);
+      __syncthreads();
+    }
+  } else {
+    for_documents<T, kDim, true>(block, call, pass.states, place, work_on);
+  }
+}
+
+}  // namespace
+
+template <class T>
+void run(Cuda& cuda, const KeyValuePass<T>& pass) {
+  for_head_size(pass.call.map.dim, pass.call.value_dim, [&]<int kDim>() {
+    launch_blocks<T, kDim>(
+        cuda, pass.causal ? backward_key_value<T, kDim, true> : backward_key_value<T, kDim, false>,
+        pass, kInputs);
+  });
+}
+template void run(Cuda&, const KeyValuePass<float>&);
+template void run(Cuda&, const KeyValuePass<__nv_bfloat16>&);
+
+}  // namespace longscan::gpu_attention

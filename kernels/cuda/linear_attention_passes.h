@@ -1,0 +1,111 @@
+// The passes over a line that linear attention on the GPU is made of. Each is a launch of one
+// kernel: sum every piece, scan the pieces' sums, work with what the scan left.
+#pragma once
+
+#include "kernels/cuda/cuda.h"
+#include "kernels/cuda/linear_attention_block.h"
+#include "kernels/cuda/linear_attention_limits.h"
+
+namespace longscan::gpu_attention {
+
+/// The sums of one side of every piece.
+template <class T>
+struct SumPass {
+  Call<T> call;
+  float* states;  ///< [pieces, heads, features, columns]
+  ShardSide side;
+  bool gradients;  ///< of queries with their gradients instead of keys with their values
+};
+
+/// What is before every piece in its document (for the front: behind it), and beyond the last.
+struct ScanPass {
+  const float* sums;   ///< [pieces, heads, features, columns]
+  const float* outer;  ///< [heads, features, columns]: beyond the first; may be null
+  float* before;       ///< as sums; may be null
+  float* beyond;       ///< [heads, features, columns]; may be null
+  const std::int64_t* starts;
+  std::int64_t starts_count;
+  std::int64_t tokens;
+  std::int64_t heads;
+  std::int64_t pieces;
+  std::int64_t piece_tokens;
+  std::int64_t features;
+  int columns;
+  bool exponential;
+  ShardSide side;
+};
+
+/// States that the outputs begin with. Causal: of what is beside a piece, on the side where its
+/// walk begins. Otherwise of both sides, with the sums of the piece's own tokens where it is one of
+/// several.
+struct States {
+  const float* before = nullptr;  ///< [pieces, heads, features, columns]; null: nothing
+  const float* behind = nullptr;
+  const float* own_front = nullptr;  ///< null: not known
+  const float* own_back = nullptr;
+};
+
+template <class T>
+struct ForwardPass {
+  Call<T> call;
+  Rows<T> out;
+  Rows<float> normalizer;
+  States states;
+  bool causal;
+};
+
+template <class T>
+struct QueryPass {
+  Call<T> call;
+  Rows<T> d_query;
+  States states;
+  bool causal;
+};
+
+template <class T>
+struct KeyValuePass {
+  Call<T> call;
+  Rows<T> d_key;
+  Rows<T> d_value;
+  States states;
+  bool causal;
+};
+
+template <class T>
+void run(Cuda& cuda, const SumPass<T>& pass);
+void run(Cuda& cuda, const ScanPass& pass);
+template <class T>
+void run(Cuda& cuda, const ForwardPass<T>& pass);
+template <class T>
+void run(Cuda& cuda, const QueryPass<T>& pass);
+template <class T>
+void run(Cuda& cuda, const KeyValuePass<T>& pass);
+
+/// Tokens of a chunk at these sizes.
+std::int64_t chunk_tokens(DType dtype, std::int64_t dim, std::int64_t value_dim);
+
+/// Calls `body.operator()<kDim>()` with the size that dim and value_dim are padded to. Throws usage
+/// where there is none.
+template <class Body>
+void for_head_size(std::int64_t dim, std::int64_t value_dim, Body&& body) {
+  const std::int64_t larger = dim > value_dim ? dim : value_dim;
+  if (larger <= 32) return body.template operator()<32>();
+  if (larger <= 64) return body.template operator()<64>();
+  if (larger <= 128) return body.template operator()<128>();
+  refuse_head_size(larger);
+}
+
+/// Launches a block for every piece of every head.
+template <class T, int kDim, class Pass>
+void launch_blocks(Cuda& cuda, void (*kernel)(Pass), const Pass& pass, int inputs) {
+  const Call<T>& call = pass.call;
+  if (call.heads == 0) return;
+  const std::int64_t bytes = Block<T, kDim>::shared_bytes(call.map, inputs);
+  if (bytes > cuda.shared_memory()) {
+    refuse_state(call.map.features, kDim, bytes, cuda.shared_memory());
+  }
+  launch(kernel, Grid(call.heads * call.pieces), dim3(Sizes<T, kDim>::kThreads), bytes,
+         cuda.stream(), pass);
+}
+
+}  // namespace longscan::gpu_attention

@@ -1,0 +1,280 @@
+// Linear attention on the GPU against its O(n^2) definition and the CPU in double, for every
+// feature map, causal and not, with masked keys and without.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <optional>
+
+#include "tests/support/linear_attention_on_cuda.h"
+
+namespace longscan::test {
+namespace {
+
+using Shape = AttentionShape;
+using Operands = AttentionOperands;
+
+struct Precision {
+  DType dtype;
+  double outputs;
+  double gradients;
+};
+constexpr Precision kSingle{DType::f32, 1e-5, 2e-5};
+// Outputs and gradients are rounded themselves, to 4e-3 of their size at worst.
+constexpr Precision kHalf{DType::bf16, 6e-3, 1.5e-2};
+
+std::string about(const Shape& shape, const AttentionForm& form) {
+  return std::to_string(shape.tokens) + " tokens, dim " + std::to_string(shape.dim) + ", " +
+         describe(form);
+}
+
+double gradient_error(const std::vector<double>& got, const std::vector<double>& expected) {
+  return worst_relative(got, expected, 0.1);
+}
+
+// Outputs and gradients of a whole line.
+void expect_truth(Device& device, const Precision& precision, const Operands& exact) {
+  const Operands operands = rounded(exact, precision.dtype);
+  SCOPED_TRACE(about(operands.shape, operands.form) +
+               (precision.dtype == DType::bf16 ? ", bf16" : ", f32"));
+  AttentionTensors<double> truth(operands);
+  truth.run();
+  AttentionOnCuda gpu(device, precision.dtype, operands);
+  gpu.forward();
+  EXPECT_LT(worst_relative(gpu.out(), operands.definition()), precision.outputs);
+  gpu.backward_query();
+  EXPECT_LT(gradient_error(gpu.d_query(), truth.get(truth.d_query)), precision.gradients);
+  gpu.backward_key_value();
+  EXPECT_LT(gradient_error(gpu.d_key(), truth.get(truth.d_key)), precision.gradients);
+  EXPECT_LT(gradient_error(gpu.d_value(), truth.get(truth.d_value)), precision.gradients);
+}
+
+class LinearAttentionOnCuda : public testing::Test {
+ protected:
+  void SetUp() override {
+    if (!has_cuda()) GTEST_SKIP() << "no GPU";
+    device_.emplace(Device::cuda(0));
+  }
+  Device& device() { return *device_; }
+
+ private:
+  std::optional<Device> device_;
+};
+
+TEST_F(LinearAttentionOnCuda, IsTheDefinition) {
+  // Documents on, before and behind the borders of chunks and pieces, of one token; rows with
+  // 16-byte accesses and without.
+  for (const Shape& shape : {Shape{1, 1, 1, 1, {}}, Shape{43, 2, 16, 33, {0, 1, 2, 42}},
+                             Shape{300, 1, 24, 8, {63, 64, 65, 128, 191, 255}}}) {
+    for (const AttentionForm& form : all_forms()) {
+      for (const Precision& precision : {kSingle, kHalf}) {
+        expect_truth(device(), precision, Operands(shape, form));
+      }
+    }
+  }
+}
+
+TEST_F(LinearAttentionOnCuda, IsTheDefinitionAtEverySizeOfHeads) {
+  for (const Shape& shape : {Shape{70, 1, 64, 40, {50}}, Shape{140, 1, 120, 128, {}}}) {
+    for (const AttentionForm& form : all_forms()) {
+      if (form.masked || form.kind == FeatureKind::relu) continue;
+      expect_truth(device(), kHalf, Operands(shape, form, 0.5));
+      if (form.kind == FeatureKind::favor_hyperbolic) continue;
+      expect_truth(device(), kSingle, Operands(shape, form, 0.5));
+    }
+  }
+}
+
+std::vector<double> both(const std::vector<double>& a, const std::vector<double>& b) {
+  std::vector<double> all = a;
+  all.insert(all.end(), b.begin(), b.end());
+  return all;
+}
+
+// Two shards of a line, each with what the other one's tokens add.
+void expect_two_shards_are_one(Device& device, const Operands& exact, std::int64_t cut) {
+  const Operands line = rounded(exact, DType::f32);
+  SCOPED_TRACE(about(line.shape, line.form) + ", cut at " + std::to_string(cut));
+  const auto& starts = line.shape.starts;
+  const bool crosses = std::find(starts.begin(), starts.end(), cut) == starts.end();
+  const bool bidirectional = !line.form.causal;
+  using State = std::vector<double>;
+  AttentionTensors<double> whole(line);
+  whole.run();
+  AttentionOnCuda first(device, DType::f32, line.part(0, cut));
+  AttentionOnCuda second(device, DType::f32, line.part(cut, line.shape.tokens));
+  const State before = crosses ? first.sum(ShardSide::back) : State{};
+  const State behind = crosses && bidirectional ? second.sum(ShardSide::front) : State{};
+  first.forward({}, behind);
+  second.forward(before, {});
+  const State d_before = crosses && bidirectional ? first.gradient_sum(ShardSide::back) : State{};
+  const State d_behind = crosses ? second.gradient_sum(ShardSide::front) : State{};
+  first.backward_query({}, behind);
+  second.backward_query(before, {});
+  first.backward_key_value({}, d_behind);
+  second.backward_key_value(d_before, {});
+  const double tolerance = 1e-4;  // larger vectors have larger exponents, less exact ones
+  EXPECT_LT(worst_relative(both(first.out(), second.out()), whole.get(whole.out)), tolerance);
+  EXPECT_LT(gradient_error(both(first.d_query(), second.d_query()), whole.get(whole.d_query)),
+            tolerance);
+  EXPECT_LT(gradient_error(both(first.d_key(), second.d_key()), whole.get(whole.d_key)), tolerance);
+  EXPECT_LT(gradient_error(both(first.d_value(), second.d_value()), whole.get(whole.d_value)),
+            tolerance);
+}
+
+TEST_F(LinearAttentionOnCuda, TwoShardsAreOne) {
+  for (const AttentionForm& form : all_forms()) {
+    const Operands line({133, 2, 8, 5, {20, 21, 90, 132}}, form, form.masked ? 3 : 1);
+    for (const std::int64_t cut : {0, 20, 22, 133}) expect_two_shards_are_one(device(), line, cut);
+    // Shards of several pieces, and documents over several of these.
+    if (form.masked) continue;
+    expect_two_shards_are_one(device(), Operands({700, 1, 8, 5, {}}, form), 310);
+    expect_two_shards_are_one(device(), Operands({640, 1, 8, 5, {130, 500}}, form), 384);
+  }
+}
+
+TEST_F(LinearAttentionOnCuda, SumsAreThoseOfTheCpu) {
+  for (const AttentionForm& form : all_forms()) {
+    for (const std::vector<std::int64_t>& starts : {{}, std::vector<std::int64_t>{140, 300}}) {
+      const Operands operands = rounded(Operands({333, 2, 6, 4, starts}, form), DType::f32);
+      AttentionTensors<double> truth(operands);
+      AttentionOnCuda gpu(device(), DType::f32, operands);
+      truth.forward();
+      gpu.forward();
+      for (const ShardSide side : {ShardSide::front, ShardSide::back}) {
+        const std::string what = about(operands.shape, form);
+        EXPECT_LT(worst_relative(gpu.sum(side), truth.get(truth.sum(side))), 1e-5) << what;
+        EXPECT_LT(worst_relative(gpu.gradient_sum(side), truth.get(truth.gradient_sum(side))), 2e-5)
+            << what;
+      }
+    }
+  }
+}
+
+TEST_F(LinearAttentionOnCuda, OfNoTokensTheSumIsEmpty) {
+  for (const AttentionForm& form : all_forms()) {
+    AttentionOnCuda gpu(device(), DType::bf16, Operands({0, 2, 4, 4, {}}, form));
+    const bool exponential = gpu.input.feature_map.is_exponential();
+    const std::vector<double> state = gpu.sum(ShardSide::back);
+    for (std::size_t i = 0; i < state.size(); ++i) {
+      EXPECT_EQ(state[i], exponential && i % 6 == 5 ? -INFINITY : 0);
+    }
+    gpu.forward();
+    gpu.backward_query();
+    gpu.backward_key_value();
+  }
+}
+
+TEST_F(LinearAttentionOnCuda, StepsEqualTheParallelForm) {
+  for (const AttentionForm& form : all_forms()) {
+    if (!form.causal) continue;
+    for (const Precision& precision : {kSingle, kHalf}) {
+      const Operands operands = rounded(Operands({20, 2, 12, 35, {}}, form, 2), precision.dtype);
+      AttentionOnCuda gpu(device(), precision.dtype, operands);
+      EXPECT_LT(worst_relative(gpu.step_by_step(), operands.definition()), precision.outputs)
+          << describe(form);
+    }
+  }
+}
+
+TEST_F(LinearAttentionOnCuda, TokensThatSeeNoKeyGetZeros) {
+  for (const AttentionForm& form : all_forms()) {
+    if (!form.masked) continue;
+    Operands operands({70, 1, 6, 4, {3, 60}}, form);
+    std::fill_n(operands.attended.begin(), 3, 0);       // a document without a key
+    std::fill_n(operands.attended.begin() + 60, 5, 0);  // the next one begins with such tokens
+    expect_truth(device(), kSingle, operands);
+    AttentionOnCuda gpu(device(), DType::f32, rounded(operands, DType::f32));
+    gpu.forward();
+    gpu.backward_query();
+    gpu.backward_key_value();
+    for (const auto& numbers : {gpu.out(), gpu.d_query(), gpu.d_key(), gpu.d_value()}) {
+      for (std::int64_t i = 0; i < 3 * 4; ++i) EXPECT_EQ(numbers[i], 0) << describe(form);
+    }
+  }
+}
+
+TEST_F(LinearAttentionOnCuda, FutureKeysOfAnySizeChangeNoEarlierOutput) {
+  const Shape shape{150, 1, 16, 8, {}};
+  for (const AttentionForm& form : all_forms()) {
+    if (!form.causal || form.masked) continue;
+    const Operands operands = rounded(Operands(shape, form), DType::f32);
+    AttentionOnCuda before(device(), DType::f32, operands);
+    before.forward();
+    for (const std::int64_t future : {63, 100, 128}) {
+      for (const double factor : {2.0, 1000.0}) {
+        Operands changed = operands;
+        for (std::int64_t i = 0; i < shape.dim; ++i) {
+          // Along a row of the projection a feature is the largest there is.
+          changed.key[future * shape.dim + i] = factor * operands.projection[3 * shape.dim + i];
+          changed.value[future * shape.value_dim + i % shape.value_dim] = 1e6;
+        }
+        AttentionOnCuda after(device(), DType::f32, rounded(changed, DType::f32));
+        after.forward();
+        const std::vector<double> was = before.out(), is = after.out();
+        for (std::int64_t i = 0; i < future * shape.value_dim; ++i) {
+          ASSERT_NEAR(is[i], was[i], 1e-5) << describe(form) << ", key " << future;
+        }
+      }
+    }
+  }
+}
+
+TEST_F(LinearAttentionOnCuda, LargeKeysAmongSmallOnesAreExact) {
+  // Within one chunk exponents rise by hundreds and fall again.
+  for (const FeatureKind kind : {FeatureKind::favor_softmax, FeatureKind::favor_hyperbolic}) {
+    for (const bool causal : {true, false}) {
+      Operands exact({150, 1, 16, 8, {}}, {.kind = kind, .causal = causal});
+      for (std::int64_t token = 0; token < 40; ++token) {
+        for (int i = 0; i < 16; ++i) exact.key[token * 16 + i] *= token % 7 == 0 ? 1 : 15;
+      }
+      for (int i = 0; i < 16; ++i) exact.key[50 * 16 + i] *= 30;
+      const Operands operands = rounded(exact, DType::f32);
+      AttentionTensors<double> truth(operands);
+      truth.run();
+      AttentionOnCuda gpu(device(), DType::f32, operands);
+      gpu.forward();
+      gpu.backward_query();
+      gpu.backward_key_value();
+      SCOPED_TRACE(about(operands.shape, operands.form));
+      EXPECT_LT(worst_relative(gpu.out(), operands.definition()), 1e-4);
+      EXPECT_LT(worst_relative(gpu.d_query(), truth.get(truth.d_query)), 1e-3);
+      EXPECT_LT(worst_relative(gpu.d_key(), truth.get(truth.d_key)), 1e-3);
+      EXPECT_LT(worst_relative(gpu.d_value(), truth.get(truth.d_value)), 1e-3);
+    }
+  }
+}
+
+TEST_F(LinearAttentionOnCuda, ErrorInHalfPrecisionDoesNotGrowWithTheLine) {
+  for (const FeatureKind kind : {FeatureKind::elu1, FeatureKind::favor_softmax}) {
+    const Operands operands = rounded(Operands({1000, 1, 16, 16, {}}, {.kind = kind}), DType::bf16);
+    AttentionTensors<double> truth(operands);
+    truth.forward();
+    AttentionOnCuda gpu(device(), DType::bf16, operands);
+    gpu.forward();
+    const std::vector<double> got = gpu.out(), expected = truth.get(truth.out);
+    double square = 0, error = 0;  // of the last 200 tokens
+    for (std::size_t i = 800 * 16; i < got.size(); ++i) {
+      square += expected[i] * expected[i];
+      error += (got[i] - expected[i]) * (got[i] - expected[i]);
+    }
+    EXPECT_LT(std::sqrt(error / square), 3e-3) << static_cast<int>(kind);
+  }
+}
+
+TEST_F(LinearAttentionOnCuda, RefusesWhatItCannotHold) {
+  const auto forward = [&](DType dtype, const Shape& shape, const AttentionForm& form) {
+    AttentionOnCuda gpu(device(), dtype, Operands(shape, form));
+    gpu.forward();
+  };
+  expect_error(ErrorKind::usage, "no heads of 129 numbers", [&] {
+    forward(DType::f32, {2, 1, 129, 4, {}}, {});
+  });
+  expect_error(ErrorKind::internal, "f32 and bf16", [&] {
+    AttentionTensors<double> tensors(Operands({1, 1, 4, 4, {}}));
+    device().run(LinearAttention{
+        .out = tensors.out, .normalizer = tensors.normalizer, .input = tensors.input});
+  });
+}
+
+}  // namespace
+}  // namespace longscan::test
