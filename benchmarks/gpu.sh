@@ -67,8 +67,8 @@ run() {
 }
 
 {
-  printf '%s, %s\n\n' "$(nvidia-smi --query-gpu=name,memory.total,driver_version \
-    --format=csv,noheader 2> /dev/null | head -n 1)" "$(date +%F)"
+  machine=$(nvidia-smi --query-gpu=name,memory.total,driver_version --format=csv,noheader 2> /dev/null)
+  printf '%s, %s\n\n' "${machine:-no nvidia-smi}" "$(date +%F)"
   printf '`benchmarks/gpu.sh%s`\n\n' "${options:+ --options \"${options[*]}\"}"
 } > "$tables"
 for benchmark in $only; do

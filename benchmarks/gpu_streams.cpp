@@ -1,7 +1,7 @@
 // How near the operations that stream through a GPU's memory come to a copy, measured in the same
 // run. Bytes are those that must be read and written: every operand once.
 //
-//   benchmark_gpu_streams [--tokens=262144 --width=768 --vocabulary=50304 --period=256
+//   benchmark_gpu_streams [--tokens=131072 --width=768 --vocabulary=50304 --period=256
 //                          --mebibytes=1024 --rounds=7 --milliseconds=30]
 //
 // The operands' rows repeat after `period` tokens, so that every row of a result can be held
@@ -276,7 +276,7 @@ bool is_right(Device& device, const Work& work, const Case& one, std::int64_t to
 
 bool measure(const benchmark::Options& options) {
   const Patience patience(options);
-  const Sizes sizes{.tokens = options.number("tokens", 262'144, 256),
+  const Sizes sizes{.tokens = options.number("tokens", 131'072, 256),
                     .width = options.number("width", 768, 40),
                     .vocabulary = options.number("vocabulary", 50'304, 50),
                     .period = options.number("period", 256, 16)};

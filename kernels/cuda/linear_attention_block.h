@@ -108,6 +108,8 @@ struct Sizes {
   // f32 at the largest size has no room for more rows.
   static constexpr int kWarps = sizeof(T) == 4 && kDim == 128 ? 2 : 4;
   static constexpr int kThreads = 32 * kWarps;
+  /// Blocks that a multiprocessor's shared memory has room for, and so its registers must.
+  static constexpr int kBlocks = kDim == 128 ? 1 : sizeof(T) == 4 ? 2 : kDim == 64 ? 3 : 4;
   static constexpr int kRows = mma::kTile * kWarps;        ///< tokens of a chunk
   static constexpr int kFeatures = kDim < 64 ? kDim : 64;  ///< of a tile of features
   static constexpr int kRowTiles = kRows / mma::kTile;
@@ -291,8 +293,7 @@ __device__ void stage(const Block<T, kDim>& block, int input, int column,
     if (block.row(i) < first || block.row(i) >= last) continue;
     T* at =
         to + mma::row_of(block.lane, i) * Sizes<T, kDim>::kStride + mma::column_of(block.lane, i);
-    at[0] = from_float<T>(tile[i]);
-    at[1] = from_float<T>(tile[i + 1]);
+    store<2>(at, {tile[i], tile[i + 1]});
   }
 }
 

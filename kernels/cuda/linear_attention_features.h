@@ -55,6 +55,18 @@ struct RowPair {
   __device__ float of(int index) const { return at[index / 2 % 2]; }
 };
 
+/// number = function(number, index, column) for all numbers of a row of tiles.
+template <int kTiles, class Function>
+__device__ void for_numbers(mma::Accumulator (&tiles)[kTiles], int lane, Function&& function) {
+#pragma unroll
+  for (int n = 0; n < kTiles; ++n) {
+#pragma unroll
+    for (int i = 0; i < mma::kLane; ++i) {
+      tiles[n][i] = function(tiles[n][i], i, n * mma::kTile + mma::column_of(lane, i));
+    }
+  }
+}
+
 /// What the map applies to: W x of the warp's rows of an input, or x where there is no projection.
 template <class T, int kDim>
 __device__ void project(const Block<T, kDim>& block, int input, int tile,
@@ -72,7 +84,7 @@ __device__ void project(const Block<T, kDim>& block, int input, int tile,
   }
 #pragma unroll
   for (int n = 0; n < S::kFeatureTiles; ++n) products[n].clear();
-#pragma unroll
+#pragma unroll 2
   for (int k = 0; k < S::kDimTiles; ++k) {
     mma::load(x, rows + k * mma::kTile, S::kStride, block.lane);
 #pragma unroll
@@ -83,11 +95,8 @@ __device__ void project(const Block<T, kDim>& block, int input, int tile,
       mma::multiply(products[n], x, w);
     }
   }
-#pragma unroll
-  for (int n = 0; n < S::kFeatureTiles; ++n) {
-#pragma unroll
-    for (int i = 0; i < mma::kLane; ++i) products[n][i] *= block.map.scale;
-  }
+  const float scale = block.map.scale;
+  for_numbers(products, block.lane, [&](float x, int, int) { return x * scale; });
 }
 
 /// |x~|^2 / 2 of the lane's rows.
@@ -95,7 +104,7 @@ template <class T, int kDim>
 __device__ RowPair half_squares(const Block<T, kDim>& block, int input) {
   using S = Sizes<T, kDim>;
   RowPair squares{};
-#pragma unroll
+#pragma unroll 2
   for (int k = 0; k < S::kDimTiles; ++k) {
     mma::Fragment<T> x;
     mma::load(x, block.own(input) + k * mma::kTile, S::kStride, block.lane);
@@ -124,20 +133,27 @@ __device__ RowPair key_rows(const Block<T, kDim>& block, int input, RowSet prese
   return rows;
 }
 
-/// A query's exponents lose what belongs to no row outside of `present`.
-__device__ inline void leave_out_rows(RowPair& rows, float nothing, RowSet present, int first) {
-#pragma unroll
-  for (int half = 0; half < 2; ++half) {
-    if ((present >> (first + 8 * half) & 1) == 0) rows.at[half] = nothing;
+/// e^x as exactly as features of the type are kept.
+template <class T>
+__device__ float exponential_of(float x) {
+  if constexpr (std::is_same_v<T, float>) {
+    return expf(x);
+  } else {
+    return __expf(x);
   }
 }
 
-__device__ inline float feature_of(FeatureKind kind, float x) {
-  if (kind == FeatureKind::elu1) {
-    // e^x itself: elu(x) + 1 would round to zero below -17. NaN stays NaN.
-    return x > 0 ? x + 1 : expf(x < kLowestExponent ? kLowestExponent : x);
-  }
+template <class T>
+__device__ float elu1_of(float x) {
+  // e^x itself: elu(x) + 1 would round to zero below -17. NaN stays NaN.
+  return x > 0 ? x + 1 : exponential_of<T>(x < kLowestExponent ? kLowestExponent : x);
+}
+__device__ inline float relu_of(float x) {
   return (x < 0 ? 0.0f : x) + kLeastFeature;
+}
+template <class T>
+__device__ float feature_of(FeatureKind kind, float x) {
+  return kind == FeatureKind::elu1 ? elu1_of<T>(x) : relu_of(x);
 }
 
 /// Features of products, times the row's factor; of exponential maps e^(product - row -
@@ -148,23 +164,26 @@ __device__ void to_features(const Block<T, kDim>& block, int tile, const RowPair
                             const float* reference,
                             mma::Accumulator (&products)[Sizes<T, kDim>::kFeatureTiles]) {
   using S = Sizes<T, kDim>;
-  const bool exponential = block.map.exponential();
-  const int left = block.map.features - tile * S::kFeatures;
-#pragma unroll
-  for (int n = 0; n < S::kFeatureTiles; ++n) {
-#pragma unroll
-    for (int i = 0; i < mma::kLane; ++i) {
-      const int column = n * mma::kTile + mma::column_of(block.lane, i);
+  if (block.map.exponential()) {
+    for_numbers(products, block.lane, [&](float x, int i, int column) {
       const float row = rows.of(i);
-      float& number = products[n][i];
-      if (exponential) {
-        number = row == kInfinity ? 0.0f : expf(number - row - reference[column]);
-      } else {
-        number = row == 0.0f ? 0.0f : feature_of(block.map.kind, number) * row;
-      }
-      if (column >= left) number = 0;
+      return row == kInfinity ? 0.0f : exponential_of<T>(x - row - reference[column]);
+    });
+  } else {
+    if (block.map.kind == FeatureKind::elu1) {
+      for_numbers(products, block.lane, [](float x, int, int) { return elu1_of<T>(x); });
+    } else {
+      for_numbers(products, block.lane, [](float x, int, int) { return relu_of(x); });
+    }
+    if (__all_sync(0xffffffffu, rows.at[0] == 1 && rows.at[1] == 1) == 0) {
+      for_numbers(products, block.lane,
+                  [&](float x, int i, int) { return rows.of(i) == 0.0f ? 0.0f : x * rows.of(i); });
     }
   }
+  const int left = block.map.features - tile * S::kFeatures;
+  if (left >= S::kFeatures) return;
+  for_numbers(products, block.lane,
+              [&](float x, int, int column) { return column < left ? x : 0.0f; });
 }
 
 /// Exponents from products; -infinity where there is no feature.
@@ -173,14 +192,9 @@ __device__ void to_exponents(const Block<T, kDim>& block, int tile, const RowPai
                              mma::Accumulator (&products)[Sizes<T, kDim>::kFeatureTiles]) {
   using S = Sizes<T, kDim>;
   const int left = block.map.features - tile * S::kFeatures;
-#pragma unroll
-  for (int n = 0; n < S::kFeatureTiles; ++n) {
-#pragma unroll
-    for (int i = 0; i < mma::kLane; ++i) {
-      const bool there = n * mma::kTile + mma::column_of(block.lane, i) < left;
-      products[n][i] = there && rows.of(i) != kInfinity ? products[n][i] - rows.of(i) : kNone;
-    }
-  }
+  for_numbers(products, block.lane, [&](float x, int i, int column) {
+    return column < left && rows.of(i) != kInfinity ? x - rows.of(i) : kNone;
+  });
 }
 
 /// Leaves the largest exponent of every column over the warp's rows for `highest_of_chunk`, and

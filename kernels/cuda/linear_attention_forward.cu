@@ -187,7 +187,7 @@ __device__ void attend(const Block<T, kDim>& block, const ForwardPass<T>& pass, 
 }
 
 template <class T, int kDim, bool kCausal>
-__global__ void __launch_bounds__(Sizes<T, kDim>::kThreads)
+__global__ void __launch_bounds__(Sizes<T, kDim>::kThreads, Sizes<T, kDim>::kBlocks)
     forward(const __grid_constant__ ForwardPass<T> pass) {
   using S = Sizes<T, kDim>;
   const Call<T>& call = pass.call;

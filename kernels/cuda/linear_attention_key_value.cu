@@ -192,7 +192,7 @@ __device__ void look_at_state(const Block<T, kDim>& block, int tile, int border,
       const int column = n * mma::kTile + mma::column_of(block.lane, i);
       const float ratio = exponential ? block.ratio[column] : 1.0f;
       const float factor = block.row(i) < border ? 0.0f : ratio;
-      const float sum = d_phi[n][i] + block.normalizer[tile * S::kFeatures + column];
+      const float sum = d_phi[n][i] + normalizer_of(block, tile * S::kFeatures + column);
       d_phi[n][i] = factor == 0 ? 0.0f : sum * factor;
       seeing[i] *= factor;
     }
@@ -331,7 +331,7 @@ __device__ void for_runs_backwards(const Block<T, kDim>& block, const Call<T>& c
 }
 
 template <class T, int kDim, bool kCausal>
-__global__ void __launch_bounds__(Sizes<T, kDim>::kThreads)
+__global__ void __launch_bounds__(Sizes<T, kDim>::kThreads, kDim == 128 ? 1 : 2)
     backward_key_value(const __grid_constant__ KeyValuePass<T> pass) {
   using S = Sizes<T, kDim>;
   const Call<T>& call = pass.call;

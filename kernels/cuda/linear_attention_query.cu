@@ -55,11 +55,11 @@ __device__ void differentiate_with_state(const Block<T, kDim>& block, int tile,
   add_features_of_state(block, tile, kGradient, d_phi);
 #pragma unroll
   for (int n = 0; n < S::kFeatureTiles; ++n) {
-    const float* normalizer = block.normalizer + tile * S::kFeatures + n * mma::kTile;
+    const int first = tile * S::kFeatures + n * mma::kTile;
 #pragma unroll
     for (int i = 0; i < mma::kLane; ++i) {
-      const float of_weight =
-          block.weights[block.row(i)] * normalizer[mma::column_of(block.lane, i)];
+      const float normalizer = normalizer_of(block, first + mma::column_of(block.lane, i));
+      const float of_weight = block.weights[block.row(i)] * normalizer;
       d_phi[n][i] = block.row(i) < border ? (d_phi[n][i] + of_weight) * inverse.of(i) : 0.0f;
     }
   }
@@ -178,7 +178,7 @@ __device__ bool find_exponents(const Block<T, kDim>& block, const Chunk& chunk, 
 }
 
 template <class T, int kDim, bool kCausal>
-__global__ void __launch_bounds__(Sizes<T, kDim>::kThreads)
+__global__ void __launch_bounds__(Sizes<T, kDim>::kThreads, Sizes<T, kDim>::kBlocks)
     backward_query(const __grid_constant__ QueryPass<T> pass) {
   using S = Sizes<T, kDim>;
   const Call<T>& call = pass.call;

@@ -122,14 +122,13 @@ __device__ void add_to_state(const Block<T, kDim>& block, int tile, int input, R
   for (int m = block.warp % S::kFeatureTiles; m < S::kFeatureTiles; m += S::kWarps) {
     const int first = tile * S::kFeatures + m * mma::kTile;
     float* home = block.sum + first * S::kStateStride + first_column;
+    // Tensor cores cut off what they add: over a long line that would all go one way. So they add
+    // up the chunk alone.
     mma::Accumulator sums[kColumnTiles];
 #pragma unroll
-    for (int n = 0; n < kColumnTiles; ++n) {
-      fresh ? sums[n].clear()
-            : mma::load(sums[n], home + n * mma::kTile, S::kStateStride, block.lane);
-    }
+    for (int n = 0; n < kColumnTiles; ++n) sums[n].clear();
     RowPair total{};
-#pragma unroll
+#pragma unroll 2
     for (int k = 0; k < S::kRowTiles; ++k) {
       mma::Fragment<T> left;
       mma::load_transposed(left, block.phi + k * mma::kTile * S::kPhiStride + m * mma::kTile,
@@ -154,7 +153,12 @@ __device__ void add_to_state(const Block<T, kDim>& block, int tile, int input, R
     }
 #pragma unroll
     for (int n = 0; n < kColumnTiles; ++n) {
-      mma::store(home + n * mma::kTile, S::kStateStride, sums[n], block.lane);
+      float* to = home + n * mma::kTile;
+      mma::Accumulator before;
+      fresh ? before.clear() : mma::load(before, to, S::kStateStride, block.lane);
+#pragma unroll
+      for (int i = 0; i < mma::kLane; ++i) sums[n][i] += before[i];
+      mma::store(to, S::kStateStride, sums[n], block.lane);
     }
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
@@ -164,6 +168,23 @@ __device__ void add_to_state(const Block<T, kDim>& block, int tile, int input, R
       normalizer = fresh ? sum : normalizer + sum;
     }
   }
+}
+
+/// sum += left state^T. Beside bf16 the state is cut to 11 bits; so is its normaliser's column then
+/// (`normalizer_of`), that what is cut off be the same share of both.
+template <class T>
+__device__ void multiply_by_state(mma::Accumulator& sum, const mma::Fragment<T>& left,
+                                  const mma::Fragment<float>& state) {
+  if constexpr (std::is_same_v<T, float>) {
+    mma::multiply(sum, left, state);
+  } else {
+    mma::multiply_cut(sum, widened(left), state);
+  }
+}
+template <class T, int kDim>
+__device__ float normalizer_of(const Block<T, kDim>& block, int feature) {
+  const float number = block.normalizer[feature];
+  return std::is_same_v<T, float> ? number : mma::cut(number);
 }
 
 /// values += phi S of a tile.
@@ -180,7 +201,7 @@ __device__ void add_values_of_state(const Block<T, kDim>& block, int tile,
       mma::Fragment<float> state;
       mma::load_transposed(state, home + k * mma::kTile * S::kStateStride + n * mma::kTile,
                            S::kStateStride, block.lane);
-      mma::multiply(values[n], phi[k], mma::Precise<T>(state));
+      multiply_by_state(values[n], phi[k], state);
     }
   }
 }
@@ -191,7 +212,7 @@ __device__ void add_features_of_state(const Block<T, kDim>& block, int tile, int
                                       mma::Accumulator (&features)[Sizes<T, kDim>::kFeatureTiles]) {
   using S = Sizes<T, kDim>;
   const float* home = block.sum + tile * S::kFeatures * S::kStateStride;
-#pragma unroll
+#pragma unroll 2
   for (int k = 0; k < S::kDimTiles; ++k) {
     mma::Fragment<T> left;
     mma::load(left, block.own(input) + k * mma::kTile, S::kStride, block.lane);
@@ -200,7 +221,7 @@ __device__ void add_features_of_state(const Block<T, kDim>& block, int tile, int
       mma::Fragment<float> state;
       mma::load(state, home + n * mma::kTile * S::kStateStride + k * mma::kTile, S::kStateStride,
                 block.lane);
-      mma::multiply(features[n], left, mma::Precise<T>(state));
+      multiply_by_state(features[n], left, state);
     }
   }
 }
@@ -214,10 +235,11 @@ __device__ void add_normalizer(const Block<T, kDim>& block, int tile,
 #pragma unroll
   for (int n = 0; n < S::kFeatureTiles; ++n) {
     const mma::Fragment<float> numbers = widened(phi[n]);
-    const float* normalizer = block.normalizer + tile * S::kFeatures + n * mma::kTile;
+    const int first = tile * S::kFeatures + n * mma::kTile;
 #pragma unroll
     for (int i = 0; i < mma::kLane; ++i) {
-      total.at[i / 2 % 2] += numbers[i] * normalizer[mma::column_of(block.lane, i)];
+      total.at[i / 2 % 2] +=
+          numbers[i] * normalizer_of(block, first + mma::column_of(block.lane, i));
     }
   }
 }

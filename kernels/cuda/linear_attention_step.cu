@@ -73,8 +73,8 @@ __device__ void find_features(const Call<T>& call, float* state, std::int64_t he
       query[f] = q + highest;  // its exponent still, relative to nothing
       key[f] = attended ? expf(k - reference_of(highest)) : 0.0f;
     } else {
-      query[f] = feature_of(map.kind, q);
-      key[f] = attended ? feature_of(map.kind, k) : 0.0f;
+      query[f] = feature_of<T>(map.kind, q);
+      key[f] = attended ? feature_of<T>(map.kind, k) : 0.0f;
     }
   }
 }

@@ -10,7 +10,7 @@ namespace {
 constexpr int kInputs = 2;
 
 template <class T, int kDim, bool kGradients>
-__global__ void __launch_bounds__(Sizes<T, kDim>::kThreads)
+__global__ void __launch_bounds__(Sizes<T, kDim>::kThreads, Sizes<T, kDim>::kBlocks)
     sum_pieces(const __grid_constant__ SumPass<T> pass) {
   const Call<T>& call = pass.call;
   const Block<T, kDim> block(call.map, kInputs);

@@ -7,7 +7,7 @@
 //
 // bf16 are multiplied as they are. f32 are split into two TF32 numbers, of whose four products the
 // least is left out: about 21 bits of mantissa. An f32 operand beside bf16 ones is split likewise
-// (Precise).
+// (Precise), or does with TF32's 11 bits (multiply_cut).
 #pragma once
 
 #include <type_traits>
@@ -272,6 +272,27 @@ __device__ inline void multiply(Accumulator& sum, const Fragment<__nv_bfloat16>&
                                 const Precise<__nv_bfloat16>& right) {
   multiply(sum, left, right.low);
   multiply(sum, left, right.high);
+}
+
+/// What is left of an f32 number as an operand of `multiply_cut`.
+__device__ inline float cut(float number) {
+  return __uint_as_float(__float_as_uint(number) & 0xffffe000u);
+}
+
+/// sum += left right^T of f32 tiles cut to 11 bits of mantissa.
+__device__ inline void multiply_cut(Accumulator& sum, const Fragment<float>& left,
+                                    const Fragment<float>& right) {
+#pragma unroll
+  for (int step = 0; step < kLane; step += 4) {
+    const std::uint32_t bits[4] = {__float_as_uint(left[step]), __float_as_uint(left[step + 2]),
+                                   __float_as_uint(left[step + 1]),
+                                   __float_as_uint(left[step + 3])};
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      hardware::multiply_tf32(sum.numbers + 4 * half, bits, __float_as_uint(right[step + 2 * half]),
+                              __float_as_uint(right[step + 2 * half + 1]));
+    }
+  }
 }
 
 }  // namespace longscan::mma
