@@ -13,14 +13,10 @@ enum Input { kQuery, kKey, kValue, kInputs };
 
 template <class T, int kDim>
 struct Outputs {
-  using S = Sizes<T, kDim>;
-  mma::Accumulator scores[S::kRowTiles];
-  mma::Accumulator values[S::kDimTiles];
+  mma::Accumulator values[Sizes<T, kDim>::kDimTiles];
   RowPair total{};  ///< normalisers, over a lane's numbers
 
   __device__ Outputs() {
-#pragma unroll
-    for (auto& tile : scores) tile.clear();
 #pragma unroll
     for (auto& tile : values) tile.clear();
   }
@@ -57,21 +53,43 @@ __device__ bool find_exponents(const Block<T, kDim>& block, const Chunk& chunk, 
   return __syncthreads_or(rises ? 1 : 0) == 0;
 }
 
-/// scores += phi_q phi_k^T of a tile.
+/// Outputs += tril(phi_q phi_k^T) V~ of a tile of features: sums over features need not be complete
+/// to be multiplied.
 template <class T, int kDim>
-__device__ void add_scores(const Block<T, kDim>& block,
-                           const mma::Fragment<T> (&query)[Sizes<T, kDim>::kFeatureTiles],
-                           mma::Accumulator (&scores)[Sizes<T, kDim>::kRowTiles]) {
+__device__ void look_at_keys(const Block<T, kDim>& block, const Run& run,
+                             const mma::Fragment<T> (&query)[Sizes<T, kDim>::kFeatureTiles],
+                             Outputs<T, kDim>& outputs) {
   using S = Sizes<T, kDim>;
-#pragma unroll
-  for (int j = 0; j < S::kRowTiles; ++j) {
-    if (j > block.warp) continue;
+  const int begins[2] = {document_begin(run.starts, block.row(0)),
+                         document_begin(run.starts, block.row(2))};
+#pragma unroll 1
+  for (int j = 0; j <= block.warp; ++j) {
+    mma::Accumulator scores;
+    scores.clear();
 #pragma unroll
     for (int k = 0; k < S::kFeatureTiles; ++k) {
       mma::Fragment<T> key;
       mma::load(key, block.phi + j * mma::kTile * S::kPhiStride + k * mma::kTile, S::kPhiStride,
                 block.lane);
-      mma::multiply(scores[j], query[k], key);
+      mma::multiply(scores, query[k], key);
+    }
+#pragma unroll
+    for (int i = 0; i < mma::kLane; ++i) {
+      const int column = j * mma::kTile + mma::column_of(block.lane, i);
+      const bool seen = column <= block.row(i) && column >= begins[i / 2 % 2];
+      scores[i] = seen ? scores[i] : 0.0f;
+    }
+    const mma::Fragment<T> weights = mma::rounded<T>(scores);
+    const mma::Fragment<float> numbers = widened(weights);
+#pragma unroll
+    for (int i = 0; i < mma::kLane; ++i) outputs.total.at[i / 2 % 2] += numbers[i];
+#pragma unroll
+    for (int n = 0; n < S::kDimTiles; ++n) {
+      mma::Fragment<T> value;
+      mma::load_transposed(value,
+                           block.inputs[kValue] + j * mma::kTile * S::kStride + n * mma::kTile,
+                           S::kStride, block.lane);
+      mma::multiply(outputs.values[n], weights, value);
     }
   }
 }
@@ -99,7 +117,7 @@ __device__ void attend_tile(const Block<T, kDim>& block, int tile, const Run& ru
   for (int n = 0; n < S::kFeatureTiles; ++n) query[n] = mma::rounded<T>(phi[n]);
   if constexpr (kCausal) {
     __syncthreads();
-    add_scores(block, query, outputs.scores);
+    look_at_keys(block, run, query, outputs);
     // Queries behind a document start within the run see nothing of the state.
     if (run.starts != 0) {
       const int border = lowest_row(run.starts);
@@ -123,37 +141,6 @@ __device__ void attend_tile(const Block<T, kDim>& block, int tile, const Run& ru
   }
 }
 
-/// values += tril(scores) V, the scores also to the normaliser.
-template <class T, int kDim>
-__device__ void add_scored_values(const Block<T, kDim>& block, const Run& run,
-                                  Outputs<T, kDim>& outputs) {
-  using S = Sizes<T, kDim>;
-  const int begins[2] = {document_begin(run.starts, block.row(0)),
-                         document_begin(run.starts, block.row(2))};
-#pragma unroll
-  for (int j = 0; j < S::kRowTiles; ++j) {
-    if (j > block.warp) continue;
-#pragma unroll
-    for (int i = 0; i < mma::kLane; ++i) {
-      const int column = j * mma::kTile + mma::column_of(block.lane, i);
-      const bool seen = column <= block.row(i) && column >= begins[i / 2 % 2];
-      if (!seen) outputs.scores[j][i] = 0;
-    }
-    const mma::Fragment<T> weights = mma::rounded<T>(outputs.scores[j]);
-    const mma::Fragment<float> numbers = widened(weights);
-#pragma unroll
-    for (int i = 0; i < mma::kLane; ++i) outputs.total.at[i / 2 % 2] += numbers[i];
-#pragma unroll
-    for (int n = 0; n < S::kDimTiles; ++n) {
-      mma::Fragment<T> value;
-      mma::load_transposed(value,
-                           block.inputs[kValue] + j * mma::kTile * S::kStride + n * mma::kTile,
-                           S::kStride, block.lane);
-      mma::multiply(outputs.values[n], weights, value);
-    }
-  }
-}
-
 template <class T, int kDim, bool kCausal>
 __device__ void attend(const Block<T, kDim>& block, const ForwardPass<T>& pass, std::int64_t head,
                        const Chunk& chunk, const Run& run, const RowPair& offsets) {
@@ -165,7 +152,6 @@ __device__ void attend(const Block<T, kDim>& block, const ForwardPass<T>& pass, 
   for (int tile = 0; tile < block.tiles(); ++tile) {
     attend_tile<T, kDim, kCausal>(block, tile, run, keys, queries, outputs);
   }
-  if constexpr (kCausal) add_scored_values(block, run, outputs);
   RowPair inverse;
 #pragma unroll
   for (int half = 0; half < 2; ++half) {

@@ -4,7 +4,7 @@
 // Of a chunk, with R the state of what is behind it:  d_phi_k = V~ R^T + triu(V~ g~^T) phi_q and
 // d_v = phi_k R + triu(phi_k phi_q^T) g~, then R += phi_q^T g~. The queries' normalisers are taken
 // into phi_q, so that phi_q_i . phi_k_j is a share of token i's attention and g~ is [d_out, -(d_out
-// . out)]. A warp holds the scores and gradients of its 16 keys in registers.
+// . out)]. A warp holds the gradients of its 16 keys in registers.
 #include "kernels/cuda/linear_attention_runs.h"
 
 namespace longscan::gpu_attention {
@@ -18,17 +18,13 @@ enum Input { kQuery, kGradient, kKey, kValue, kInputs };
 template <class T, int kDim>
 struct Work {
   using S = Sizes<T, kDim>;
-  RowPair keys;                                    ///< as key_rows gives them
-  RowPair queries;                                 ///< as query_rows gives them
-  mma::Fragment<T> score_gradients[S::kRowTiles];  ///< triu(V~ g~^T) of the warp's keys
-  mma::Accumulator scores[S::kRowTiles];           ///< triu(phi_k phi_q^T)
+  RowPair keys;     ///< as key_rows gives them
+  RowPair queries;  ///< as query_rows gives them
   mma::Accumulator d_value[S::kDimTiles];
   mma::Accumulator d_key[S::kDimTiles];  ///< where there is a projection, without its scale
   RowPair total{};                       ///< of d_phi_k phi_k, over a lane's numbers
 
   __device__ Work() {
-#pragma unroll
-    for (auto& tile : scores) tile.clear();
 #pragma unroll
     for (auto& tile : d_value) tile.clear();
 #pragma unroll
@@ -39,33 +35,6 @@ struct Work {
 /// Whether the query of column `column` sees the key of row `row`.
 __device__ bool sees(RowSet starts, int row, int column) {
   return column >= row && (starts & rows_between(row + 1, column + 1)) == 0;
-}
-
-template <class T, int kDim>
-__device__ void find_score_gradients(const Block<T, kDim>& block, const Run& run,
-                                     mma::Fragment<T> (&gradients)[Sizes<T, kDim>::kRowTiles]) {
-  using S = Sizes<T, kDim>;
-#pragma unroll
-  for (int j = 0; j < S::kRowTiles; ++j) {
-    mma::Accumulator scores;
-    scores.clear();
-    if (j >= block.warp) {
-#pragma unroll
-      for (int k = 0; k < S::kDimTiles; ++k) {
-        mma::Fragment<T> left, right;
-        mma::load(left, block.own(kValue) + k * mma::kTile, S::kStride, block.lane);
-        mma::load(right, block.inputs[kGradient] + j * mma::kTile * S::kStride + k * mma::kTile,
-                  S::kStride, block.lane);
-        mma::multiply(scores, left, right);
-      }
-    }
-#pragma unroll
-    for (int i = 0; i < mma::kLane; ++i) {
-      const int column = j * mma::kTile + mma::column_of(block.lane, i);
-      scores[i] = sees(run.starts, block.row(i), column) ? scores[i] + block.weights[column] : 0.0f;
-    }
-    gradients[j] = mma::rounded<T>(scores);
-  }
 }
 
 /// Exponents of a run, for all to see: block.highest those of its keys alone, block.next those of
@@ -149,24 +118,54 @@ __device__ void add_queries(const Block<T, kDim>& block, int tile, const Run& ru
   __syncthreads();
 }
 
-/// Scores and gradients of the run's keys from its queries, a tile of features.
+/// d_value += triu(phi_k phi_q^T) g and d_phi += triu(V~ g~^T) phi_q of a tile of features: sums
+/// over features need not be complete to be multiplied.
 template <class T, int kDim>
-__device__ void look_at_queries(const Block<T, kDim>& block,
+__device__ void look_at_queries(const Block<T, kDim>& block, const Run& run,
                                 const mma::Fragment<T> (&key)[Sizes<T, kDim>::kFeatureTiles],
                                 Work<T, kDim>& work,
                                 mma::Accumulator (&d_phi)[Sizes<T, kDim>::kFeatureTiles]) {
   using S = Sizes<T, kDim>;
-#pragma unroll
-  for (int j = 0; j < S::kRowTiles; ++j) {
-    if (j < block.warp) continue;
+#pragma unroll 1
+  for (int j = block.warp; j < S::kRowTiles; ++j) {
+    const T* queries = block.phi + j * mma::kTile * S::kPhiStride;
+    const T* gradients = block.inputs[kGradient] + j * mma::kTile * S::kStride;
+    mma::Accumulator scores, d_scores;
+    scores.clear();
+    d_scores.clear();
 #pragma unroll
     for (int n = 0; n < S::kFeatureTiles; ++n) {
-      const T* tile = block.phi + j * mma::kTile * S::kPhiStride + n * mma::kTile;
       mma::Fragment<T> query;
-      mma::load(query, tile, S::kPhiStride, block.lane);
-      mma::multiply(work.scores[j], key[n], query);
-      mma::load_transposed(query, tile, S::kPhiStride, block.lane);
-      mma::multiply(d_phi[n], work.score_gradients[j], query);
+      mma::load(query, queries + n * mma::kTile, S::kPhiStride, block.lane);
+      mma::multiply(scores, key[n], query);
+    }
+#pragma unroll 2
+    for (int k = 0; k < S::kDimTiles; ++k) {
+      mma::Fragment<T> value, gradient;
+      mma::load(value, block.own(kValue) + k * mma::kTile, S::kStride, block.lane);
+      mma::load(gradient, gradients + k * mma::kTile, S::kStride, block.lane);
+      mma::multiply(d_scores, value, gradient);
+    }
+#pragma unroll
+    for (int i = 0; i < mma::kLane; ++i) {
+      const int column = j * mma::kTile + mma::column_of(block.lane, i);
+      const bool seen = sees(run.starts, block.row(i), column);
+      scores[i] = seen ? scores[i] : 0.0f;
+      d_scores[i] = seen ? d_scores[i] + block.weights[column] : 0.0f;
+    }
+    const mma::Fragment<T> weights = mma::rounded<T>(scores);
+    const mma::Fragment<T> d_weights = mma::rounded<T>(d_scores);
+#pragma unroll
+    for (int n = 0; n < S::kDimTiles; ++n) {
+      mma::Fragment<T> gradient;
+      mma::load_transposed(gradient, gradients + n * mma::kTile, S::kStride, block.lane);
+      mma::multiply(work.d_value[n], weights, gradient);
+    }
+#pragma unroll
+    for (int n = 0; n < S::kFeatureTiles; ++n) {
+      mma::Fragment<T> query;
+      mma::load_transposed(query, queries + n * mma::kTile, S::kPhiStride, block.lane);
+      mma::multiply(d_phi[n], d_weights, query);
     }
   }
 }
@@ -175,30 +174,39 @@ __device__ void look_at_queries(const Block<T, kDim>& block,
 /// documents end within the run.
 template <class T, int kDim>
 __device__ void look_at_state(const Block<T, kDim>& block, int tile, int border,
-                              const mma::Accumulator (&phi)[Sizes<T, kDim>::kFeatureTiles],
+                              const mma::Fragment<T> (&key)[Sizes<T, kDim>::kFeatureTiles],
                               Work<T, kDim>& work,
                               mma::Accumulator (&d_phi)[Sizes<T, kDim>::kFeatureTiles]) {
   using S = Sizes<T, kDim>;
   const bool exponential = block.map.exponential();
-  mma::Fragment<T> key[S::kFeatureTiles];
 #pragma unroll
   for (auto& part : d_phi) part.clear();
   add_features_of_state(block, tile, kValue, d_phi);
+  for_numbers(d_phi, block.lane, [&](float x, int, int column) {
+    return x + normalizer_of(block, tile * S::kFeatures + column);
+  });
+  mma::Fragment<T> seeing[S::kFeatureTiles];
 #pragma unroll
-  for (int n = 0; n < S::kFeatureTiles; ++n) {
-    mma::Accumulator seeing = phi[n];
+  for (int n = 0; n < S::kFeatureTiles; ++n) seeing[n] = key[n];
+  if (exponential || border > 0) {
+    const auto share = [&](int i, int column) {
+      if (block.row(i) < border) return 0.0f;
+      return exponential ? block.ratio[column] : 1.0f;
+    };
+    for_numbers(d_phi, block.lane, [&](float x, int i, int column) {
+      return share(i, column) == 0 ? 0.0f : x * share(i, column);
+    });
 #pragma unroll
-    for (int i = 0; i < mma::kLane; ++i) {
-      const int column = n * mma::kTile + mma::column_of(block.lane, i);
-      const float ratio = exponential ? block.ratio[column] : 1.0f;
-      const float factor = block.row(i) < border ? 0.0f : ratio;
-      const float sum = d_phi[n][i] + normalizer_of(block, tile * S::kFeatures + column);
-      d_phi[n][i] = factor == 0 ? 0.0f : sum * factor;
-      seeing[i] *= factor;
+    for (int n = 0; n < S::kFeatureTiles; ++n) {
+      mma::Fragment<float> numbers = widened(key[n]);
+#pragma unroll
+      for (int i = 0; i < mma::kLane; ++i) {
+        numbers[i] *= share(i, n * mma::kTile + mma::column_of(block.lane, i));
+      }
+      seeing[n] = mma::rounded<T>(numbers);
     }
-    key[n] = mma::rounded<T>(seeing);
   }
-  add_values_of_state(block, tile, key, work.d_value);
+  add_values_of_state(block, tile, seeing, work.d_value);
 }
 
 template <class T, int kDim, bool kCausal>
@@ -211,15 +219,16 @@ __device__ void differentiate_tile(const Block<T, kDim>& block, int tile, const 
   mma::Accumulator phi[S::kFeatureTiles], d_phi[S::kFeatureTiles];
   project(block, kKey, tile, phi);
   to_features(block, tile, work.keys, block.seen_reference, phi);
-  const int border = run.starts == 0 ? 0 : highest_row(run.starts);
-  look_at_state(block, tile, border, phi, work, d_phi);
-  if constexpr (kCausal) {
-    mma::Fragment<T> key[S::kFeatureTiles];
+  mma::Fragment<T> key[S::kFeatureTiles];
 #pragma unroll
-    for (int n = 0; n < S::kFeatureTiles; ++n) key[n] = mma::rounded<T>(phi[n]);
+  for (int n = 0; n < S::kFeatureTiles; ++n) key[n] = mma::rounded<T>(phi[n]);
+  look_at_state(block, tile, run.starts == 0 ? 0 : highest_row(run.starts), key, work, d_phi);
+  if constexpr (kCausal) {
     __syncthreads();
-    look_at_queries(block, key, work, d_phi);
+    look_at_queries(block, run, key, work, d_phi);
   }
+#pragma unroll
+  for (int n = 0; n < S::kFeatureTiles; ++n) phi[n] = widened(key[n]);
   differentiate(block, d_phi, phi, work.total);
   if (block.map.projected()) {
     project_back(block, d_phi, work.d_key);
@@ -232,31 +241,6 @@ __device__ void differentiate_tile(const Block<T, kDim>& block, int tile, const 
   }
   __syncthreads();
   if constexpr (kCausal) add_queries(block, tile, run, work.queries);
-}
-
-/// d_value += triu(scores) g of the warp's keys.
-template <class T, int kDim>
-__device__ void add_scored_gradients(const Block<T, kDim>& block, const Run& run,
-                                     Work<T, kDim>& work) {
-  using S = Sizes<T, kDim>;
-#pragma unroll
-  for (int j = 0; j < S::kRowTiles; ++j) {
-    if (j < block.warp) continue;
-#pragma unroll
-    for (int i = 0; i < mma::kLane; ++i) {
-      const int column = j * mma::kTile + mma::column_of(block.lane, i);
-      if (!sees(run.starts, block.row(i), column)) work.scores[j][i] = 0;
-    }
-    const mma::Fragment<T> left = mma::rounded<T>(work.scores[j]);
-#pragma unroll
-    for (int n = 0; n < S::kDimTiles; ++n) {
-      mma::Fragment<T> gradient;
-      mma::load_transposed(gradient,
-                           block.inputs[kGradient] + j * mma::kTile * S::kStride + n * mma::kTile,
-                           S::kStride, block.lane);
-      mma::multiply(work.d_value[n], left, gradient);
-    }
-  }
 }
 
 /// d_key of a projected map: the scale, and what |x~|^2 / 2 takes.
@@ -292,12 +276,10 @@ __device__ void differentiate_run(const Block<T, kDim>& block, const KeyValuePas
   work.keys = key_rows(block, kKey, run.rows() & chunk.attended);
   if constexpr (kCausal) {
     work.queries = query_rows(block, pass.call, head, chunk.begin, run.rows());
-    find_score_gradients(block, run, work.score_gradients);
   }
   for (int tile = 0; tile < block.tiles(); ++tile) {
     differentiate_tile<T, kDim, kCausal>(block, tile, run, work);
   }
-  if constexpr (kCausal) add_scored_gradients(block, run, work);
   if (block.map.projected()) finish_keys(block, run, work);
   put_rows(block, kKey, pass.d_key, head, chunk.begin, run.first, run.last);
 #pragma unroll

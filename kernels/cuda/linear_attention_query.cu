@@ -12,38 +12,6 @@ namespace {
 // The walk's sum of keys (add_range) has its rows in the first two.
 enum Input { kKey, kValue, kQuery, kGradient, kInputs };
 
-/// d_scores = tril(g~ V~^T) of the warp's queries, as operands.
-template <class T, int kDim>
-__device__ void find_score_gradients(const Block<T, kDim>& block, const Run& run,
-                                     const RowPair& inverse,
-                                     mma::Fragment<T> (&gradients)[Sizes<T, kDim>::kRowTiles]) {
-  using S = Sizes<T, kDim>;
-  const int begins[2] = {document_begin(run.starts, block.row(0)),
-                         document_begin(run.starts, block.row(2))};
-#pragma unroll
-  for (int j = 0; j < S::kRowTiles; ++j) {
-    mma::Accumulator scores;
-    scores.clear();
-    if (j <= block.warp) {
-#pragma unroll
-      for (int k = 0; k < S::kDimTiles; ++k) {
-        mma::Fragment<T> left, right;
-        mma::load(left, block.own(kGradient) + k * mma::kTile, S::kStride, block.lane);
-        mma::load(right, block.inputs[kValue] + j * mma::kTile * S::kStride + k * mma::kTile,
-                  S::kStride, block.lane);
-        mma::multiply(scores, left, right);
-      }
-    }
-#pragma unroll
-    for (int i = 0; i < mma::kLane; ++i) {
-      const int column = j * mma::kTile + mma::column_of(block.lane, i);
-      const bool seen = column <= block.row(i) && column >= begins[i / 2 % 2];
-      scores[i] = seen ? (scores[i] + block.weights[block.row(i)]) * inverse.of(i) : 0.0f;
-    }
-    gradients[j] = mma::rounded<T>(scores);
-  }
-}
-
 /// d_phi of a tile from the state alone; nothing for rows from `border` on.
 template <class T, int kDim>
 __device__ void differentiate_with_state(const Block<T, kDim>& block, int tile,
@@ -65,37 +33,54 @@ __device__ void differentiate_with_state(const Block<T, kDim>& block, int tile,
   }
 }
 
-/// d_phi += d_scores phi_k of a tile.
+/// d_phi += tril(g~ V~^T) phi_k of a tile. The scores' gradients are found anew for every tile: to
+/// keep them would take too many registers.
 template <class T, int kDim>
-__device__ void differentiate_with_keys(
-    const Block<T, kDim>& block, const mma::Fragment<T> (&gradients)[Sizes<T, kDim>::kRowTiles],
-    mma::Accumulator (&d_phi)[Sizes<T, kDim>::kFeatureTiles]) {
+__device__ void differentiate_with_keys(const Block<T, kDim>& block, const Run& run,
+                                        const RowPair& inverse,
+                                        mma::Accumulator (&d_phi)[Sizes<T, kDim>::kFeatureTiles]) {
   using S = Sizes<T, kDim>;
+  const int begins[2] = {document_begin(run.starts, block.row(0)),
+                         document_begin(run.starts, block.row(2))};
+#pragma unroll 1
+  for (int j = 0; j <= block.warp; ++j) {
+    mma::Accumulator scores;
+    scores.clear();
+#pragma unroll 2
+    for (int k = 0; k < S::kDimTiles; ++k) {
+      mma::Fragment<T> left, right;
+      mma::load(left, block.own(kGradient) + k * mma::kTile, S::kStride, block.lane);
+      mma::load(right, block.inputs[kValue] + j * mma::kTile * S::kStride + k * mma::kTile,
+                S::kStride, block.lane);
+      mma::multiply(scores, left, right);
+    }
 #pragma unroll
-  for (int j = 0; j < S::kRowTiles; ++j) {
-    if (j > block.warp) continue;
+    for (int i = 0; i < mma::kLane; ++i) {
+      const int column = j * mma::kTile + mma::column_of(block.lane, i);
+      const bool seen = column <= block.row(i) && column >= begins[i / 2 % 2];
+      scores[i] = seen ? (scores[i] + block.weights[block.row(i)]) * inverse.of(i) : 0.0f;
+    }
+    const mma::Fragment<T> gradients = mma::rounded<T>(scores);
 #pragma unroll
     for (int n = 0; n < S::kFeatureTiles; ++n) {
       mma::Fragment<T> key;
       mma::load_transposed(key, block.phi + j * mma::kTile * S::kPhiStride + n * mma::kTile,
                            S::kPhiStride, block.lane);
-      mma::multiply(d_phi[n], gradients[j], key);
+      mma::multiply(d_phi[n], gradients, key);
     }
   }
 }
 
 /// What every tile of a run needs.
-template <class T, int kDim>
 struct Given {
   RowPair keys;     ///< as key_rows gives them
   RowPair queries;  ///< of exponential maps the normaliser's logarithm
   RowPair inverse;  ///< of others, 1 / normaliser
-  mma::Fragment<T> score_gradients[Sizes<T, kDim>::kRowTiles];
 };
 
 template <class T, int kDim, bool kCausal>
 __device__ void differentiate_tile(const Block<T, kDim>& block, int tile, const Run& run,
-                                   const Given<T, kDim>& given,
+                                   const Given& given,
                                    mma::Accumulator (&d_query)[Sizes<T, kDim>::kDimTiles]) {
   using S = Sizes<T, kDim>;
   take_projection(block, tile);
@@ -113,7 +98,7 @@ __device__ void differentiate_tile(const Block<T, kDim>& block, int tile, const 
   const int border = run.starts == 0 ? S::kRows : lowest_row(run.starts);
   mma::Accumulator d_phi[S::kFeatureTiles];
   differentiate_with_state(block, tile, given.inverse, border, d_phi);
-  if constexpr (kCausal) differentiate_with_keys(block, given.score_gradients, d_phi);
+  if constexpr (kCausal) differentiate_with_keys(block, run, given.inverse, d_phi);
   project(block, kQuery, tile, phi);
   to_features(block, tile, given.queries, block.seen_reference, phi);
   RowPair total{};  // cancels, as |x~|^2 of a query does
@@ -141,13 +126,10 @@ __device__ void differentiate_run(const Block<T, kDim>& block, const QueryPass<T
   using S = Sizes<T, kDim>;
   const RowPair factors = query_rows(block, pass.call, head, chunk.begin, run.rows());
   const bool exponential = block.map.exponential();
-  Given<T, kDim> given{.keys = {},
-                       .queries = exponential ? factors : RowPair{{1, 1}},
-                       .inverse = exponential ? RowPair{{1, 1}} : factors};
-  if constexpr (kCausal) {
-    given.keys = key_rows(block, kKey, run.rows() & chunk.attended);
-    find_score_gradients(block, run, given.inverse, given.score_gradients);
-  }
+  Given given{.keys = {},
+              .queries = exponential ? factors : RowPair{{1, 1}},
+              .inverse = exponential ? RowPair{{1, 1}} : factors};
+  if constexpr (kCausal) given.keys = key_rows(block, kKey, run.rows() & chunk.attended);
   mma::Accumulator d_query[S::kDimTiles];
 #pragma unroll
   for (auto& tile : d_query) tile.clear();

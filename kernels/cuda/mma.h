@@ -220,7 +220,7 @@ __device__ inline void multiply(Accumulator& sum, const Fragment<__nv_bfloat16>&
   hardware::multiply_bf16(sum.numbers + 4, left.pairs, right.pairs[1], right.pairs[3]);
 }
 
-/// Bits that TF32 has, and the f32 number that lacks.
+/// An f32 number as what TF32 keeps of it and the rest.
 struct Tf32Pair {
   std::uint32_t high;
   std::uint32_t low;
