@@ -270,7 +270,8 @@ CallError error_of(Device& device, DType dtype, const CallShape& shape, Device& 
     const double largest = found.largest / found.largest_truth;
     const double mean = std::sqrt(found.squares / found.squares_truth);
     if (!(largest <= error.largest)) error.largest = largest;
-    if (!(mean <= error.mean)) error.mean = mean;
+    double& worst = i == 0 ? error.mean_out : error.mean_gradient;
+    if (!(mean <= worst)) worst = mean;
   }
   return error;
 }

@@ -58,12 +58,13 @@ class AttentionCall {
   Tensor document_, d_out_dot_;                                                  // of softmax
 };
 
-/// How far a call's results are from those of the same in double, the worst of them: the largest
-/// difference relative to the result's largest number, and the root of the mean square of the
-/// differences relative to that of the result.
+/// How far a call's results are from those of the same in double: the largest difference relative
+/// to the result's largest number, and the root of the mean square of the differences relative to
+/// that of the result.
 struct CallError {
-  double largest = 0;
-  double mean = 0;
+  double largest = 0;        ///< of all results
+  double mean_out = 0;       ///< of the output
+  double mean_gradient = 0;  ///< of the gradients
 };
 CallError error_of(Device& device, DType dtype, const CallShape& shape, Device& cpu);
 
