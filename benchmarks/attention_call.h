@@ -2,6 +2,7 @@
 // model.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <vector>
 
@@ -58,13 +59,19 @@ class AttentionCall {
   Tensor document_, d_out_dot_;                                                  // of softmax
 };
 
-/// How far a call's results are from those of the same in double: the largest difference relative
-/// to the result's largest number, and the root of the mean square of the differences relative to
-/// that of the result.
+/// How far a result is from the same in double: the largest difference relative to the result's
+/// largest number, and the root of the mean square of the differences relative to that of the
+/// result.
+struct ResultError {
+  double largest = 0;
+  double mean = 0;
+};
+
 struct CallError {
-  double largest = 0;        ///< of all results
-  double mean_out = 0;       ///< of the output
-  double mean_gradient = 0;  ///< of the gradients
+  ResultError out;
+  ResultError gradients;  ///< the worst of them
+
+  double largest() const { return std::max(out.largest, gradients.largest); }
 };
 CallError error_of(Device& device, DType dtype, const CallShape& shape, Device& cpu);
 
