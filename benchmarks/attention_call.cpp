@@ -267,10 +267,11 @@ CallError error_of(Device& device, DType dtype, const CallShape& shape, Device& 
   CallError error;
   for (std::size_t i = 0; i < truth.size(); ++i) {
     const Difference found = difference_of(got[i], truth[i]);
+    ResultError& worst = i == 0 ? error.out : error.gradients;
     const double largest = found.largest / found.largest_truth;
     const double mean = std::sqrt(found.squares / found.squares_truth);
-    if (!(largest <= error.largest)) error.largest = largest;
-    if (!(mean <= error.mean)) error.mean = mean;
+    if (!(largest <= worst.largest)) worst.largest = largest;
+    if (!(mean <= worst.mean)) worst.mean = mean;
   }
   return error;
 }

@@ -2,6 +2,7 @@
 // model.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <vector>
 
@@ -58,12 +59,19 @@ class AttentionCall {
   Tensor document_, d_out_dot_;                                                  // of softmax
 };
 
-/// How far a call's results are from those of the same in double, the worst of them: the largest
-/// difference relative to the result's largest number, and the root of the mean square of the
-/// differences relative to that of the result.
-struct CallError {
+/// How far a result is from the same in double: the largest difference relative to the result's
+/// largest number, and the root of the mean square of the differences relative to that of the
+/// result.
+struct ResultError {
   double largest = 0;
   double mean = 0;
+};
+
+struct CallError {
+  ResultError out;
+  ResultError gradients;  ///< the worst of them
+
+  double largest() const { return std::max(out.largest, gradients.largest); }
 };
 CallError error_of(Device& device, DType dtype, const CallShape& shape, Device& cpu);
 

@@ -10,9 +10,9 @@ usage: benchmarks/gpu.sh [options]
 
 options
   --only "A B"       of: $benchmarks
-  --options "..."    for all programs, as in "--rounds=3 --longest=65536"; "--small=1" tries them out
+  --options "..."    for all programs, as in "--rounds=3 --longest=65536"; "--small=1" for a try
   --out FOLDER       for logs and for gpu.md, the tables (default gpu-check)
-  --programs FOLDER  where they are (default bin of the bundle, build/release/bin of the source tree)
+  --programs FOLDER  where they are (default bin of the bundle, or build/release/bin)
   --peers            also benchmarks/peers/*.py, with the python3 that is active
 END
 }
@@ -67,7 +67,8 @@ run() {
 }
 
 {
-  machine=$(nvidia-smi --query-gpu=name,memory.total,driver_version --format=csv,noheader 2> /dev/null)
+  machine=$(nvidia-smi --query-gpu=name,memory.total,driver_version --format=csv,noheader \
+    2> /dev/null)
   printf '%s, %s\n\n' "${machine:-no nvidia-smi}" "$(date +%F)"
   printf '`benchmarks/gpu.sh%s`\n\n' "${options:+ --options \"${options[*]}\"}"
 } > "$tables"

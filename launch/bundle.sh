@@ -27,7 +27,7 @@ if [ -e "$bundle" ] && [ ! -e "$bundle/BUNDLE.txt" ]; then
   fail "$bundle is there, and is no bundle: remove it, or name another folder"
 fi
 
-# -- The programs -----------------------------------------------------------------------------------
+# -- The programs ---------------------------------------------------------------------------------
 
 say "build"
 # DT_RPATH, unlike its successor, holds for the libraries of libraries too.
@@ -54,7 +54,7 @@ rm -rf "$bundle/benchmarks/peers/__pycache__"
 cp launch/bundle/env.sh LICENSE "$bundle/"
 cp launch/bundle/mpirun "$bundle/bin/"
 
-# -- Open MPI at run time ---------------------------------------------------------------------------
+# -- Open MPI at run time -------------------------------------------------------------------------
 
 open_mpi() { ompi_info --parsable --path "$1" | sed "s/^path:$1://"; }
 
@@ -72,7 +72,7 @@ for plugin in "$(open_mpi pkglibdir)"/mca_*.so; do
   fi
 done
 
-# -- Shared libraries -------------------------------------------------------------------------------
+# -- Shared libraries -----------------------------------------------------------------------------
 
 stays='^(linux-vdso|ld-linux-x86-64|lib(c|m|dl|rt|util|anl|pthread|resolv|nsl|nss_[a-z]+))\.so'
 from_cuda='^lib(cuda|cudart|cublas|cublasLt|nccl|nvJitLink)\.so'
@@ -81,7 +81,8 @@ elf_files() { find "$bundle" -type f \( -name '*.so*' -o -perm -u+x \) -exec sh 
   'for f; do case $(head -c 4 "$f" | tail -c 3) in ELF) echo "$f" ;; esac; done' sh {} +; }
 mapfile -t files < <(elf_files)
 # "NAME PATH" of all that they need, and what these need in turn.
-needed=$(ldd "${files[@]}" | sed -nE 's/^\s+(\S+) => (\S.*) \(0x.*|^\s+(\S+) => (not found)/\1\3 \2\4/p' |
+needed=$(ldd "${files[@]}" |
+  sed -nE 's/^\s+(\S+) => (\S.*) \(0x.*|^\s+(\S+) => (not found)/\1\3 \2\4/p' |
   sort -u | grep -vE "$stays")
 cuda=$(awk '{ print $1 }' <<< "$needed" | grep -E "$from_cuda" | sort -u || true)
 while read -r name path; do
@@ -89,7 +90,7 @@ while read -r name path; do
   strip -o "$bundle/lib/$name" "$(readlink -f "$path")"
 done < <(grep -vE "$from_cuda" <<< "$needed" | grep -vF " $bundle/")
 
-# -- What must be there -----------------------------------------------------------------------------
+# -- What must be there ---------------------------------------------------------------------------
 
 mapfile -t files < <(elf_files)
 symbols=$(objdump -T "${files[@]}" 2> /dev/null | grep -oE '\(GLIBC_[0-9.]+\) +\S+' | sort -uV)
@@ -112,7 +113,8 @@ END
 
 say "pack"
 archive=$bundle.tar.gz
-tar -C "$(dirname "$bundle")" --owner=0 --group=0 -cf - "$(basename "$bundle")" | gzip -9 > "$archive"
+tar -C "$(dirname "$bundle")" --owner=0 --group=0 -cf - "$(basename "$bundle")" |
+  gzip -9 > "$archive"
 bytes=$(stat -c %s "$archive")
 sed -n '/^needs/p' "$bundle/BUNDLE.txt"
 echo "$(du -sh --apparent-size "$bundle" | cut -f 1) $bundle"

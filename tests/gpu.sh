@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Checks one GPU and measures it, from the source tree or from a bundle (launch/bundle.sh): every
-# test with a GPU, ranks that share the GPU, the kernels under compute-sanitizer, the benchmarks. Goes
-# on behind what fails, keeps every log, ends with a table, and fails where anything has failed.
+# test with a GPU, ranks that share the GPU, the kernels under compute-sanitizer, the benchmarks.
+# Goes on behind what fails, keeps every log, ends with a table, and fails where anything has failed.
 set -uo pipefail
 
 usage() {
@@ -12,7 +12,7 @@ options
   --minutes N         to take at most, the most important first (default 30, or GPU_MINUTES)
   --only "A B"        of the parts: $parts
   --out FOLDER        for logs and tables (default gpu-check)
-  --programs FOLDER   where they are (default bin of the bundle, build/release/bin of the source tree)
+  --programs FOLDER   where they are (default bin of the bundle, or build/release/bin)
   --communicators "A B"  that ranks are tried with (default "nccl mpi")
 
 parts
@@ -58,11 +58,12 @@ for part in $only; do
 done
 mkdir -p "$out" || fail 74 "cannot make $out"
 out=$(cd "$out" && pwd)
-programs=$(cd "$programs" 2> /dev/null && pwd) || fail 66 "there are no programs; --help says how to build them"
+programs=$(cd "$programs" 2> /dev/null && pwd) ||
+  fail 66 "there are no programs; --help says how to build them"
 if [ -e "$root/env.sh" ]; then source "$root/env.sh"; fi
 export out programs PATH="$programs:$PATH"
 
-# -- Steps and their outcomes -----------------------------------------------------------------------
+# -- Steps and their outcomes ---------------------------------------------------------------------
 
 end=$((SECONDS + 60 * minutes))
 rows=()
@@ -92,8 +93,8 @@ complaints_of() {
     sort -u | head -n 12 | grep . || tail -n 5 "$1"
 }
 
-# step NAME SECONDS COMMAND...: in the time that is left. The command may be a function. 77: skipped,
-# and the log's last line says why.
+# step NAME SECONDS COMMAND...: in the time that is left. The command may be a function. Status 77:
+# skipped, and the log's last line says why.
 step() {
   local name=$1 limit=$2 left=$((end - SECONDS)) begin=$SECONDS status details
   export log=$out/$1.log
@@ -120,7 +121,7 @@ step() {
   return "$status"
 }
 
-# -- Tests ------------------------------------------------------------------------------------------
+# -- Tests ----------------------------------------------------------------------------------------
 
 # Runs a test program in four processes at once, each with a quarter of the tests: COMMAND...
 quartered() {
@@ -143,7 +144,7 @@ tests() {
   done
 }
 
-# -- Ranks on one GPU -------------------------------------------------------------------------------
+# -- Ranks on one GPU -----------------------------------------------------------------------------
 
 export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
 export OMPI_MCA_rmaps_base_oversubscribe=1 OMPI_MCA_btl_vader_single_copy_mechanism=none
@@ -238,7 +239,7 @@ ranks() {
   alike elu1 "${communicators%% *}" 3 2e-2 --precision=bf16
 }
 
-# -- The sanitizer ----------------------------------------------------------------------------------
+# -- The sanitizer --------------------------------------------------------------------------------
 
 # Kernels under a tool of compute-sanitizer, as many as there is time for: TOOL SECONDS
 sanitized() {
@@ -259,7 +260,8 @@ sanitized() {
     echo "compute-sanitizer does not support this device"
     return 77
   fi
-  if [ "$status" -eq 124 ] && ! grep -qE '^\[  FAILED|^========= +(Invalid|Error|Warn|Race)' "$log"; then
+  if [ "$status" -eq 124 ] &&
+    ! grep -qE '^\[  FAILED|^========= +(Invalid|Error|Warn|Race)' "$log"; then
     echo "note: nothing found in the tests that $2 s were enough for"
     return 0
   fi
@@ -268,19 +270,24 @@ sanitized() {
 export -f sanitized
 
 # At most a third of what is left each, for they are slow.
-memcheck() { step memcheck $(((end - SECONDS) / 3)) sanitized memcheck $(((end - SECONDS) / 3 - 15)); }
-racecheck() { step racecheck $(((end - SECONDS) / 3)) sanitized racecheck $(((end - SECONDS) / 3 - 15)); }
+under() {
+  local share=$(((end - SECONDS) / 3))
+  step "$1" "$share" sanitized "$1" $((share > 30 ? share - 15 : 15))
+}
+memcheck() { under memcheck; }
+racecheck() { under racecheck; }
 
-# -- Benchmarks -------------------------------------------------------------------------------------
+# -- Benchmarks -----------------------------------------------------------------------------------
 
 benchmarks() {
   step benchmarks $((end - SECONDS)) "$root/benchmarks/gpu.sh" --programs "$programs" --out "$out"
 }
 
-# -- All of it --------------------------------------------------------------------------------------
+# -- All of it ------------------------------------------------------------------------------------
 
 for program in longscan gpu_test_kernels benchmark_gpu_ceilings; do
-  [ -x "$programs/$program" ] || fail 66 "$programs/$program is missing; --help says how to build it"
+  [ -x "$programs/$program" ] ||
+    fail 66 "$programs/$program is missing; --help says how to build it"
 done
 # The program itself knows best what is missing.
 if ! benchmark_gpu_ceilings --small=1 > "$out/gpu.log" 2>&1; then

@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
-"""Time of attention in other libraries, at the shapes of benchmark_gpu_attention: linear attention of
-flash-linear-attention, and exact softmax of PyTorch by cuDNN and by its flash kernels. Causal, bf16.
+"""Time of attention in other libraries, at the shapes of benchmark_gpu_attention: linear attention
+of flash-linear-attention, and exact softmax of PyTorch by cuDNN and by its flash kernels. Causal,
+bf16.
 
-Each is first held against the definition in double on a short line; a row whose gradient of the keys
-or whose output is off says so, and the program fails.
+Each is first held against the definition in double on a short line; a row whose output or whose
+gradient of the keys is off says so, and the program fails.
 """
 
 import sys
@@ -107,7 +108,7 @@ def main():
                 forward = scale * measure.seconds_a_call(torch, call.forward, given.rounds)
                 both = scale * measure.seconds_a_call(torch, call.both, given.rounds)
             except Exception as error:  # a peer that does not run here is no reason to stop
-                print(f"| {name} | {dim} | {str(error).splitlines()[0][:80]} | | | | |", flush=True)
+                print(f"| {name} | {dim} | {measure.reason(error)} | | | | |", flush=True)
                 continue
             try:
                 graph = measure.captured(torch, call.both)

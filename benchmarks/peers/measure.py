@@ -10,8 +10,14 @@ def give_up(why):
     sys.exit(f"{sys.argv[0]}: {why}")
 
 
+def reason(error):
+    """An exception in the cell of a table."""
+    lines = str(error).splitlines() or [""]
+    return f"{type(error).__name__}: {lines[0][:80]}"
+
+
 def torch_with_gpu():
-    """PyTorch, where it is there and has a GPU; else the end of the program, saying what is missing."""
+    """PyTorch, where it is there and has a GPU; else ends the program, saying what is missing."""
     try:
         import torch
     except ImportError as error:

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
-"""Training steps of a PyTorch model of GPT-2 small's shape, at the shapes of benchmark_gpu_step: exact
-softmax attention, bf16 with f32 master weights, AdamW; eager, compiled, and as one CUDA graph a step.
+"""Training steps of a PyTorch model of GPT-2 small's shape, at the shapes of benchmark_gpu_step:
+exact softmax attention, bf16 with f32 master weights, AdamW; eager, compiled, and as one CUDA graph
+a step.
 
 The program fails where a loss is not that of a model that knows nothing at first, or does not fall.
 """
@@ -121,7 +122,7 @@ def main():
                 training = Training(torch, given, window, form)
                 seconds = training.seconds_a_step(given.steps)
             except Exception as error:  # a form that does not run here is no reason to stop
-                print(f"| {window} | | {form} | {str(error).splitlines()[0][:80]} | | |", flush=True)
+                print(f"| {window} | | {form} | {measure.reason(error)} | | |", flush=True)
                 continue
             line, first, last = training.tokens.numel(), training.first_loss, training.loss.item()
             fine = abs(first - math.log(given.vocabulary)) < 0.5 and last < first

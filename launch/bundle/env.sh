@@ -9,7 +9,7 @@ export OPAL_EXEC_PREFIX=$OPAL_PREFIX OPAL_BINDIR=$OPAL_PREFIX/bin OPAL_SBINDIR=$
 export OPAL_LIBDIR=$longscan_bundle/lib OPAL_PKGLIBDIR=$OPAL_PREFIX/plugins
 export OPAL_DATADIR=$OPAL_PREFIX/help OPAL_PKGDATADIR=$OPAL_PREFIX/help
 export OPAL_SYSCONFDIR=$OPAL_PREFIX/etc
-# Not those of another PMIx or hwloc that the machine may have; all that is needed is in the libraries.
+# No plugins of another PMIx or hwloc that the machine may have: the libraries have what is needed.
 export PMIX_PREFIX=$OPAL_PREFIX PMIX_MCA_mca_base_component_path=$OPAL_PREFIX/etc
 export PMIX_MCA_pcompress_base_silence_warning=1 HWLOC_PLUGINS_PATH=$OPAL_PREFIX/etc
 # Open MPI asks for it even where all ranks are on one machine.
