@@ -20,7 +20,7 @@ fail() {
 }
 say() { printf '\n== %s\n' "$*"; }
 
-for tool in cmake ldd objdump strip ompi_info; do
+for tool in cmake ldd objdump readelf strip ompi_info; do
   command -v "$tool" > /dev/null || fail "$tool is missing (launch/install_packages.sh)"
 done
 if [ -e "$bundle" ] && [ ! -e "$bundle/BUNDLE.txt" ]; then
@@ -30,9 +30,11 @@ fi
 # -- The programs ---------------------------------------------------------------------------------
 
 say "build"
-# DT_RPATH, unlike its successor, holds for the libraries of libraries too.
+# DT_RPATH, unlike its successor, holds for the libraries of libraries too. The kernels of GPUs are
+# large: one library has them, once, and packed.
 cmake -S . -B "$build" -G Ninja -DCMAKE_BUILD_TYPE=Release -DLONGSCAN_CUDA=ON \
-  -DLONGSCAN_CPU_ARCH=x86-64-v3 -DCMAKE_BUILD_WITH_INSTALL_RPATH=ON \
+  -DLONGSCAN_CPU_ARCH=x86-64-v3 -DLONGSCAN_SHARED_KERNELS=ON \
+  -DCMAKE_CUDA_FLAGS=--compress-mode=size -DCMAKE_BUILD_WITH_INSTALL_RPATH=ON \
   -DCMAKE_INSTALL_RPATH='$ORIGIN/../lib' -DCMAKE_EXE_LINKER_FLAGS=-Wl,--disable-new-dtags \
   > "$build.log" 2>&1 || { cat "$build.log" >&2 && fail "configuring failed"; }
 rm -f "$build.log"
@@ -47,22 +49,23 @@ mkdir -p "$bundle"/{bin,lib,openmpi,launch,tests,benchmarks}
 for program in "${programs[@]}"; do
   strip -o "$bundle/bin/$program" "$build/bin/$program"
 done
+strip -o "$bundle/lib/liblongscan_kernels.so" "$build/liblongscan_kernels.so"
 cp -r launch/configs "$bundle/launch/"
 cp tests/gpu.sh "$bundle/tests/"
 cp -r benchmarks/gpu.sh benchmarks/peers "$bundle/benchmarks/"
 rm -rf "$bundle/benchmarks/peers/__pycache__"
 cp launch/bundle/env.sh LICENSE "$bundle/"
-cp launch/bundle/mpirun "$bundle/bin/"
 
 # -- Open MPI at run time -------------------------------------------------------------------------
 
 open_mpi() { ompi_info --parsable --path "$1" | sed "s/^path:$1://"; }
 
-mkdir -p "$bundle/openmpi"/{bin,plugins,help,etc}
-for program in orterun orted; do
-  strip -o "$bundle/openmpi/bin/$program" "$(readlink -f "$(open_mpi bindir)/$program")"
+mkdir -p "$bundle/openmpi"/{bin,programs,plugins,help,etc}
+for program in mpirun orted; do
+  strip -o "$bundle/openmpi/programs/$program" "$(readlink -f "$(open_mpi bindir)/$program")"
 done
-ln -s orterun "$bundle/openmpi/bin/mpirun"
+cp launch/bundle/open_mpi "$bundle/bin/mpirun"
+cp launch/bundle/open_mpi "$bundle/openmpi/bin/orted"
 cp "$(open_mpi pkgdatadir)"/help-*.txt "$bundle/openmpi/help/"
 # Ranks of one machine meet in its memory. The plugins of fast networks drag much along, and speak
 # to drivers that another machine does not have.
@@ -89,6 +92,18 @@ while read -r name path; do
   [ "$path" != "not found" ] || fail "$name is needed and not there"
   strip -o "$bundle/lib/$name" "$(readlink -f "$path")"
 done < <(grep -vE "$from_cuda" <<< "$needed" | grep -vF " $bundle/")
+
+# Open MPI's libraries name the folder in which they were installed, where another machine may have
+# another Open MPI. Names of the same length take its place.
+for file in "$bundle"/lib/*.so* "$bundle"/openmpi/plugins/*.so; do
+  folder=$(readelf -d "$file" | sed -nE 's/.*\(R(UN)?PATH\).*\[(\/.*)\]/\2/p')
+  [ -n "$folder" ] || continue
+  here='$ORIGIN'
+  case $file in */plugins/*) here='$ORIGIN/../../lib' ;; esac
+  while [ ${#here} -lt ${#folder} ]; do here+=/; done
+  [ ${#here} -eq ${#folder} ] || fail "$folder in $file is too short to be replaced"
+  LC_ALL=C sed -i "s|$folder|$here|g" "$file"
+done
 
 # -- What must be there ---------------------------------------------------------------------------
 
