@@ -46,6 +46,7 @@ struct Map {
   int dim = 0;
   float scale = 1;  ///< of the products with the projection
   bool vectors = false;
+  bool resident = false;  ///< all of the projection stays in shared memory
 
   static Map of(const FeatureMap& map, std::int64_t dim);
   __host__ __device__ bool projected() const { return projection != nullptr; }
@@ -135,7 +136,7 @@ struct Block : Sizes<T, kDim> {
   int warp;
   T* inputs[kMostInputs];  ///< [kRows, kStride]: rows of the chunk
   T* phi;                  ///< [kRows, kPhiStride]: a tile of the features that are summed
-  T* projection;           ///< [kFeatures, kStride]: the rows of a tile
+  T* projection;           ///< [kFeatures or all features, kStride]
   float* sum;              ///< [features, kStateStride]
   float* normalizer;       ///< [features]
   float* weights;          ///< [kRows]: -(d_out . out)
@@ -159,7 +160,9 @@ struct Block : Sizes<T, kDim> {
                          padded(S::kRows * S::kPhiStride, sizeof(T)) +
                          padded(features * S::kStateStride, sizeof(float)) +
                          padded(features, sizeof(float)) + padded(S::kRows, sizeof(float));
-    if (map.projected()) bytes += padded(S::kFeatures * S::kStride, sizeof(T));
+    if (map.projected()) {
+      bytes += padded((map.resident ? features : S::kFeatures) * S::kStride, sizeof(T));
+    }
     if (map.exponential()) {
       bytes += 3 * padded(features, sizeof(float)) + 4 * padded(S::kFeatures, sizeof(float)) +
                padded(S::kWarps * S::kFeatures, sizeof(float));
@@ -179,7 +182,8 @@ struct Block : Sizes<T, kDim> {
     sum = arena.take<float>(features * S::kStateStride);
     normalizer = arena.take<float>(features);
     weights = arena.take<float>(S::kRows);
-    projection = map.projected() ? arena.take<T>(S::kFeatures * S::kStride) : nullptr;
+    const std::size_t projected = map.resident ? features : S::kFeatures;
+    projection = map.projected() ? arena.take<T>(projected * S::kStride) : nullptr;
     exponent = highest = next = ratio = sent_reference = seen_reference = first = warp_highest =
         nullptr;
     if (!map.exponential()) return;
@@ -195,6 +199,10 @@ struct Block : Sizes<T, kDim> {
 
   __device__ int thread() const { return static_cast<int>(threadIdx.x); }
   __device__ int tiles() const { return S::tiles(map); }
+  /// The rows of a tile of the projection.
+  __device__ T* projection_of(int tile) const {
+    return projection + (map.resident ? tile * S::kFeatures * S::kStride : 0);
+  }
   /// The warp's rows of an input.
   __device__ T* own(int input) const { return inputs[input] + warp * mma::kTile * S::kStride; }
   /// The chunk's row that a lane's number of a tile of the warp's rows belongs to.
@@ -239,7 +247,7 @@ __device__ void fetch_projection(const Block<T, kDim>& block, int tile) {
     const T* from =
         projection +
         static_cast<std::int64_t>(negated ? feature - map.projections : feature) * map.dim + column;
-    T* to = block.projection + i / kPerRow * S::kStride + column;
+    T* to = block.projection_of(tile) + i / kPerRow * S::kStride + column;
     if (map.vectors && !negated && column < map.dim) {
       __pipeline_memcpy_async(to, from, kVectorBytes);
       continue;
@@ -255,6 +263,24 @@ __device__ void fetch_projection(const Block<T, kDim>& block, int tile) {
 __device__ inline void finish_fetches() {
   __pipeline_commit();
   __pipeline_wait_prior(0);
+}
+
+/// The tile's projection, there for all; nothing is left to do where all of it is.
+template <class T, int kDim>
+__device__ void take_projection(const Block<T, kDim>& block, int tile) {
+  if (!block.map.projected() || block.map.resident) return;
+  fetch_projection(block, tile);
+  finish_fetches();
+  __syncthreads();
+}
+
+/// Takes the projection where all of it stays.
+template <class T, int kDim>
+__device__ void take_resident_projection(const Block<T, kDim>& block) {
+  if (!block.map.resident) return;
+  for (int tile = 0; tile < block.tiles(); ++tile) fetch_projection(block, tile);
+  finish_fetches();
+  __syncthreads();
 }
 
 /// Writes the warp's rows of an input that lie in [first, last) of the chunk back to memory.

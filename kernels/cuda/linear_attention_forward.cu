@@ -179,6 +179,7 @@ __global__ void __launch_bounds__(Sizes<T, kDim>::kThreads, Sizes<T, kDim>::kBlo
   const Call<T>& call = pass.call;
   const Block<T, kDim> block(call.map, kCausal ? kInputs : 2);
   const Place place(call);
+  take_resident_projection(block);
   const auto fetch = [&](const Chunk& chunk) {
     fetch_rows(block, kQuery, call.query, place.head, chunk.begin, chunk.count);
     if constexpr (kCausal) {
