@@ -1,8 +1,9 @@
 // Outputs of linear attention on the GPU.
 //
-// Of a chunk, with S the state before it:  O = phi_q S + tril(phi_q phi_k^T) V, then S += phi_k^T
-// V. Where attention is not causal, S is the document's and O = phi_q S. A warp holds the scores
-// and the outputs of its 16 queries in registers; features pass by tile by tile.
+// Of a chunk, with S the state before it:
+//   O = phi_q S + tril(phi_q phi_k^T) V,  then S += phi_k^T V.
+// Where attention is not causal, S is the document's and O = phi_q S. A warp holds the outputs of
+// its 16 queries in registers; features pass by tile by tile.
 #include "kernels/cuda/linear_attention_runs.h"
 
 namespace longscan::gpu_attention {

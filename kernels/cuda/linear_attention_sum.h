@@ -2,6 +2,7 @@
 // values, or queries with what their outputs hand back.
 #pragma once
 
+#include "kernels/cuda/linear_attention_rows.h"
 #include "kernels/cuda/linear_attention_state.h"
 
 namespace longscan::gpu_attention {
