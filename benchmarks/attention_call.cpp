@@ -3,10 +3,10 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <limits>
 #include <numeric>
 
+#include "kernels/bfloat16.h"
 #include "kernels/elementwise.h"
 #include "kernels/random.h"
 
@@ -17,38 +17,30 @@ namespace {
 // Drawing a number takes longer than attending with it, so tensors repeat this many.
 constexpr std::int64_t kDrawn = 65'521;
 
-// Normal numbers that floats hold exactly, times `scale`.
-void fill(const Tensor& tensor, std::uint64_t step, double scale = 1) {
-  std::vector<float> drawn(static_cast<std::size_t>(std::min(kDrawn, tensor.size())));
-  for (std::size_t i = 0; i < drawn.size(); ++i) {
-    drawn[i] = static_cast<float>(scale * random_normal({1, RandomPurpose::sample, step}, i));
+template <class T>
+void upload_repeated(Device& device, const Tensor& tensor, const std::vector<float>& drawn) {
+  std::vector<T> numbers(static_cast<std::size_t>(tensor.size()));
+  for (std::size_t i = 0; i < numbers.size(); ++i) {
+    numbers[i] = static_cast<T>(drawn[i % drawn.size()]);
   }
-  for (std::int64_t i = 0; i < tensor.size(); ++i) {
-    const float x = drawn[static_cast<std::size_t>(i % kDrawn)];
-    tensor.dtype == DType::f32 ? tensor.as<float>()[i] = x : tensor.as<double>()[i] = x;
-  }
+  device.upload(tensor, numbers.data());
 }
 
-// out = in, token after token: what attention costs at the least.
-struct Copy {
-  Tensor out;  // [tokens, heads, dim]; gaps between tokens are allowed
-  Tensor in;
-  void check() const {
-    require_shape("Copy.out", out, {in.shape[0], in.shape[1], in.shape[2]});
-    require_dtype("Copy.out", out, in.dtype);
+// Normal numbers times `scale`, such as all types hold exactly.
+void fill(Device& device, const Tensor& tensor, std::uint64_t step, double scale = 1) {
+  std::vector<float> drawn(static_cast<std::size_t>(std::min(kDrawn, tensor.size())));
+  for (std::size_t i = 0; i < drawn.size(); ++i) {
+    const double number = scale * random_normal({1, RandomPurpose::sample, step}, i);
+    drawn[i] = static_cast<float>(Bfloat16(static_cast<float>(number)));
   }
-};
-
-void execute(Cpu& cpu, const Copy& copy) {
-  const std::int64_t size = size_of(copy.in.dtype);
-  const std::int64_t bytes = copy.in.shape[1] * copy.in.shape[2] * size;
-  cpu.for_blocks(copy.in.shape[0], 64, [&](std::int64_t begin, std::int64_t end, int) {
-    for (std::int64_t token = begin; token < end; ++token) {
-      std::memcpy(copy.out.as<std::byte>() + token * copy.out.stride[0] * size,
-                  copy.in.as<std::byte>() + token * copy.in.stride[0] * size,
-                  static_cast<std::size_t>(bytes));
-    }
-  });
+  switch (tensor.dtype) {
+    case DType::f32:
+      return upload_repeated<float>(device, tensor, drawn);
+    case DType::bf16:
+      return upload_repeated<Bfloat16>(device, tensor, drawn);
+    default:
+      return upload_repeated<double>(device, tensor, drawn);
+  }
 }
 
 FeatureKind feature_kind_of(AttentionKind kind) {
@@ -66,19 +58,33 @@ FeatureKind feature_kind_of(AttentionKind kind) {
   }
 }
 
-double difference_of(const Tensor& got, const Tensor& truth) {
+double number_at(const Tensor& tensor, std::int64_t row, std::int64_t column) {
+  const std::int64_t index = row * tensor.stride[0] + column;
+  return tensor.dtype == DType::f64 ? tensor.as<double>()[index] : tensor.as<float>()[index];
+}
+
+// What a result is off, and what it should be: the largest numbers, and the sums of squares.
+struct Difference {
+  double largest = 0;
+  double largest_truth = 0;
+  double squares = 0;
+  double squares_truth = 0;
+};
+
+Difference difference_of(const Tensor& got, const Tensor& truth) {
   const std::int64_t columns = truth.size() / truth.shape[0];
-  double largest = 0, worst = 0;
+  Difference found;
   for (std::int64_t row = 0; row < truth.shape[0]; ++row) {
     for (std::int64_t i = 0; i < columns; ++i) {
-      const double expected = truth.as<double>()[row * truth.stride[0] + i];
-      const double found = got.as<float>()[row * got.stride[0] + i];
-      largest = std::max(largest, std::abs(expected));
-      worst = std::max(worst, std::abs(found - expected));
-      if (std::isnan(found)) return found;
+      const double expected = number_at(truth, row, i);
+      const double error = std::abs(number_at(got, row, i) - expected);
+      if (!(error <= found.largest)) found.largest = error;  // NaN is the largest
+      found.largest_truth = std::max(found.largest_truth, std::abs(expected));
+      found.squares += error * error;
+      found.squares_truth += expected * expected;
     }
   }
-  return worst / largest;
+  return found;
 }
 
 }  // namespace
@@ -87,38 +93,43 @@ AttentionCall::AttentionCall(Device& device, DType dtype, const CallShape& shape
     : device_(device), shape_(shape) {
   const std::int64_t tokens = shape.tokens, width = shape.heads * shape.dim;
   const Tensor joint = memory_.take(dtype, {tokens, 3 * width});
-  const Tensor d_joint = memory_.take(dtype, {tokens, 3 * width});
-  const auto part = [&](const Tensor& from, std::int64_t index) {
-    return from.columns(index * width, (index + 1) * width).split_heads(shape.heads);
-  };
+  d_joint_ = memory_.take(dtype, {tokens, 3 * width});
   query_ = part(joint, 0), key_ = part(joint, 1), value_ = part(joint, 2);
-  d_query_ = part(d_joint, 0), d_key_ = part(d_joint, 1), d_value_ = part(d_joint, 2);
+  d_query_ = part(d_joint_, 0), d_key_ = part(d_joint_, 1), d_value_ = part(d_joint_, 2);
   out_ = memory_.take(dtype, {tokens, shape.heads, shape.dim});
   d_out_ = memory_.take(dtype, {tokens, shape.heads, shape.dim});
-  normalizer_ = memory_.take(dtype, {tokens, shape.heads});
-  fill(joint, 0), fill(d_out_, 1);
+  normalizer_ = memory_.take(sum_type(dtype), {tokens, shape.heads});
+  fill(device, joint, 0), fill(device, d_out_, 1);
   if (is_favor(shape.options.kind)) {
     features_ = memory_.take(dtype, {shape.options.features, shape.dim});
-    fill(features_, 2);
+    fill(device, features_, 2);
   }
   if (shape.options.kind == AttentionKind::linformer) {
     const std::int64_t length = shape.options.projected_length;
     position_ = memory_.take(DType::i64, {tokens});
-    std::iota(position_.as<std::int64_t>(), position_.as<std::int64_t>() + tokens, 0);
+    std::vector<std::int64_t> positions(static_cast<std::size_t>(tokens));
+    std::iota(positions.begin(), positions.end(), 0);
+    device.upload(position_, positions.data());
     for (int i = 0; i < 2; ++i) {
       projection_[i] = memory_.take(dtype, {length, tokens});
-      d_projection_[i] = memory_.take(dtype, {length, tokens});
-      fill(projection_[i], 2 + static_cast<std::uint64_t>(i),
+      d_projection_[i] = memory_.take(sum_type(dtype), {length, tokens});
+      fill(device, projection_[i], 2 + static_cast<std::uint64_t>(i),
            1 / std::sqrt(static_cast<double>(tokens)));
     }
-    projected_ = memory_.take(dtype, {shape.heads, length, 2 * shape.dim});
-    d_projected_ = memory_.take(dtype, {shape.heads, length, 2 * shape.dim});
+    projected_ = memory_.take(sum_type(dtype), {shape.heads, length, 2 * shape.dim});
+    d_projected_ = memory_.take(sum_type(dtype), {shape.heads, length, 2 * shape.dim});
   }
   if (shape.options.kind == AttentionKind::softmax) {
     document_ = memory_.take(DType::i64, {tokens});
-    std::fill_n(document_.as<std::int64_t>(), tokens, 0);
-    d_out_dot_ = memory_.take(dtype, {tokens, shape.heads});
+    const std::vector<std::int64_t> documents(static_cast<std::size_t>(tokens), 0);
+    device.upload(document_, documents.data());
+    d_out_dot_ = memory_.take(sum_type(dtype), {tokens, shape.heads});
   }
+}
+
+Tensor AttentionCall::part(const Tensor& joint, std::int64_t index) const {
+  const std::int64_t width = shape_.heads * shape_.dim;
+  return joint.columns(index * width, (index + 1) * width).split_heads(shape_.heads);
 }
 
 void AttentionCall::forward() {
@@ -227,28 +238,40 @@ void AttentionCall::softmax_backward() {
                                                .causal = shape_.causal});
 }
 
-std::vector<Tensor> AttentionCall::results() const {
+std::vector<Tensor> AttentionCall::results() {
+  const Tensor out = copies_[0].of(device_, out_);
+  const Tensor d_joint = copies_[1].of(device_, d_joint_);
+  const Tensor d_query = part(d_joint, 0), d_key = part(d_joint, 1), d_value = part(d_joint, 2);
   switch (shape_.options.kind) {
     case AttentionKind::identity:
-      return {out_, d_value_};
+      return {out, d_value};
     case AttentionKind::linformer:
-      return {out_, d_query_, d_key_, d_value_, d_projection_[0], d_projection_[1]};
+      return {out,
+              d_query,
+              d_key,
+              d_value,
+              copies_[2].of(device_, d_projection_[0]),
+              copies_[3].of(device_, d_projection_[1])};
     default:
-      return {out_, d_query_, d_key_, d_value_};
+      return {out, d_query, d_key, d_value};
   }
 }
 
-double error_of(Device& device, const CallShape& shape) {
-  AttentionCall exact(device, DType::f64, shape);
-  AttentionCall call(device, DType::f32, shape);
+CallError error_of(Device& device, DType dtype, const CallShape& shape, Device& cpu) {
+  AttentionCall exact(cpu, DType::f64, shape);
+  AttentionCall call(device, dtype, shape);
   exact.forward(), exact.backward();
   call.forward(), call.backward();
   const std::vector<Tensor> truth = exact.results();
   const std::vector<Tensor> got = call.results();
-  double error = 0;
+  CallError error;
   for (std::size_t i = 0; i < truth.size(); ++i) {
-    const double found = difference_of(got[i], truth[i]);
-    if (!(found <= error)) error = found;
+    const Difference found = difference_of(got[i], truth[i]);
+    ResultError& worst = i == 0 ? error.out : error.gradients;
+    const double largest = found.largest / found.largest_truth;
+    const double mean = std::sqrt(found.squares / found.squares_truth);
+    if (!(largest <= worst.largest)) worst.largest = largest;
+    if (!(mean <= worst.mean)) worst.mean = mean;
   }
   return error;
 }

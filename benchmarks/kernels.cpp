@@ -59,7 +59,7 @@ bool over_heads(Device& device, benchmark::Peak& peak, CallShape shape, const Se
              "peak GF/s", "error");
   for (const std::int64_t heads : {1, 2, 3, 4, 8}) {
     shape.heads = heads;
-    const double error = error_of(device, shape);
+    const double error = error_of(device, DType::f32, shape, device).largest();
     const bool fine = error < kLargestError;
     right = right && fine;
     const Times times = measure(device, peak, shape, setting.repeats);
@@ -78,7 +78,7 @@ bool over_lengths(Device& device, benchmark::Peak& peak, CallShape shape, const 
   const char* sees = shape.causal ? "causal" : "bidirectional";
   // No multiple of a chunk.
   shape.tokens = 1000;
-  const double error = error_of(device, shape);
+  const double error = error_of(device, DType::f32, shape, device).largest();
   const bool fine = error < kLargestError;
   std::vector<benchmark::Point> points;
   for (shape.tokens = lengths.shortest; shape.tokens <= lengths.longest_of(kind);

@@ -218,8 +218,8 @@ std::unique_ptr<Pending> NcclCommunicator::start_shift(const void* mine, std::in
 void NcclCommunicator::broadcast(void* data, std::int64_t bytes, int root) {
   const Timed timed(traffic_);
   count_call(rank() == root ? bytes : 0);
+  if (bytes == 0) return check();
   begin();
-  if (bytes == 0) return;
   NCCL_FINISH(ncclBroadcast(data, data, size_for_nccl(bytes), ncclUint8, root, comm_.get(),
                             stream_.stream()));
   stream_.operations_follow(stream_.mark());

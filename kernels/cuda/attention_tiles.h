@@ -1,11 +1,10 @@
 // What the kernels of attention with a softmax share: tiles of one head's tokens in shared memory,
-// their products, and softmaxes that take their scores tile after tile.
+// and their products.
 //
 // A block works on the rows of one tile, a warp on 16 of them, while tiles of columns pass by. A
 // warp keeps its sums in registers.
 #pragma once
 
-#include <cmath>
 #include <cstdint>
 #include <type_traits>
 
@@ -20,8 +19,6 @@ using mma::Fragment;
 using mma::kTile;
 
 constexpr int kWarp = 32;
-constexpr float kLog2E = 1.4426950408889634f;
-constexpr float kLn2 = 0.6931471805599453f;
 
 /// Tiles of tokens with `kDim` numbers each, of which the last may be padding. Sizes keep all tiles
 /// of a block within the shared memory of an A100, 163 KiB.
@@ -126,12 +123,11 @@ __device__ void clear(Accumulator (&tiles)[kTiles]) {
   for (int i = 0; i < kTiles; ++i) tiles[i].clear();
 }
 
-/// scores = left right^T, of 16 rows and 16 * kTiles rows of kDim numbers in shared memory.
+/// scores += left right^T, of 16 rows and 16 * kTiles rows of kDim numbers in shared memory.
 template <class T, int kDim, int kTiles, class Left, class Right>
-__device__ void multiply_rows(Accumulator (&scores)[kTiles], const Left* left, const Right* right) {
+__device__ void add_products(Accumulator (&scores)[kTiles], const Left* left, const Right* right) {
   constexpr int kLeftStride = TileShape<kDim, Left>::kStride;
   constexpr int kRightStride = TileShape<kDim, Right>::kStride;
-  clear(scores);
 #pragma unroll 2
   for (int column = 0; column < kDim; column += kTile) {
     const auto left_tile = load_operand<T>(left + column, kLeftStride);
@@ -143,34 +139,38 @@ __device__ void multiply_rows(Accumulator (&scores)[kTiles], const Left* left, c
   }
 }
 
-/// sums += weights right, of 16 rows in registers and 16 * kTiles rows in shared memory.
+/// scores = left right^T.
+template <class T, int kDim, int kTiles, class Left, class Right>
+__device__ void multiply_rows(Accumulator (&scores)[kTiles], const Left* left, const Right* right) {
+  clear(scores);
+  add_products<T, kDim>(scores, left, right);
+}
+
+/// sums += weights right, of 16 rows of 16 numbers in registers and 16 rows of kDim in shared
+/// memory.
+template <class T, int kDim, int kSums, class Weights, class Right>
+__device__ void add_weighted(Accumulator (&sums)[kSums], const Weights& weights,
+                             const Right* right) {
+#pragma unroll
+  for (int i = 0; i < kSums; ++i) {
+    mma::multiply(sums[i], weights,
+                  load_operand_transposed<T>(right + i * kTile, TileShape<kDim, Right>::kStride));
+  }
+}
+/// The same with 16 * kTiles weights in a row, and as many rows.
 template <class T, int kDim, int kTiles, int kSums, class Right>
 __device__ void add_weighted(Accumulator (&sums)[kSums], const Accumulator (&weights)[kTiles],
                              const Right* right) {
-  constexpr int kStride = TileShape<kDim, Right>::kStride;
 #pragma unroll
   for (int i = 0; i < kTiles; ++i) {
-    const Fragment<T> weight = mma::rounded<T>(weights[i]);
-#pragma unroll
-    for (int j = 0; j < kSums; ++j) {
-      mma::multiply(sums[j], weight,
-                    load_operand_transposed<T>(right + i * kTile * kStride + j * kTile, kStride));
-    }
+    add_weighted<T, kDim>(sums, mma::rounded<T>(weights[i]),
+                          right + i * kTile * TileShape<kDim, Right>::kStride);
   }
 }
 
 /// Which of a lane's two rows a number of an accumulator belongs to: row g or g + 8 of a tile.
 __device__ inline int half_of(int index) {
   return index / 2 % 2;
-}
-/// The four lanes that hold a row together.
-__device__ inline float largest_in_row(float number) {
-  number = fmaxf(number, __shfl_xor_sync(0xffffffffu, number, 1));
-  return fmaxf(number, __shfl_xor_sync(0xffffffffu, number, 2));
-}
-__device__ inline float sum_in_row(float number) {
-  number += __shfl_xor_sync(0xffffffffu, number, 1);
-  return number + __shfl_xor_sync(0xffffffffu, number, 2);
 }
 
 /// Calls `body(number, half, row, column)` for a lane's numbers of 16 rows.
@@ -238,54 +238,5 @@ __device__ void write_rows(const HeadRows<T>& rows, std::int64_t count,
     }
   });
 }
-
-/// Softmaxes of 16 rows, tile after tile: a row's denominator so far is e^maximum times `sum`, of
-/// which each lane holds a part. In powers of two.
-struct OnlineSoftmax {
-  float maximum[2];
-  float sum[2];
-
-  /// For what a row has got before, with `log_sum` the logarithm of its denominator.
-  __device__ void begin(int half, float log_sum) {
-    const bool nothing = log_sum == -INFINITY;
-    maximum[half] = log_sum * kLog2E;
-    sum[half] = nothing || lane_of_thread() % 4 != 0 ? 0.0f : 1.0f;
-  }
-  __device__ float log_sum(int half, float total) const {
-    return maximum[half] * kLn2 + logf(total);
-  }
-
-  /// Scores, times `scale`, become weights relative to the new maximum; `ratios` are what earlier
-  /// ones are to be multiplied by. Scores of -infinity weigh nothing.
-  template <int kTiles>
-  __device__ void take_in(Accumulator (&scores)[kTiles], float scale, float (&ratios)[2]) {
-    float largest[2] = {maximum[0], maximum[1]};
-#pragma unroll
-    for (int i = 0; i < kTiles; ++i) {
-#pragma unroll
-      for (int j = 0; j < mma::kLane; ++j) {
-        largest[half_of(j)] = fmaxf(largest[half_of(j)], scores[i][j] * scale);
-      }
-    }
-    float subtracted[2];
-#pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      largest[half] = largest_in_row(largest[half]);
-      subtracted[half] = largest[half] == -INFINITY ? 0.0f : largest[half];
-      ratios[half] = exp2f(maximum[half] - subtracted[half]);
-      maximum[half] = largest[half];
-      sum[half] *= ratios[half];
-    }
-#pragma unroll
-    for (int i = 0; i < kTiles; ++i) {
-#pragma unroll
-      for (int j = 0; j < mma::kLane; ++j) {
-        float& score = scores[i][j];
-        score = exp2f(fmaf(score, scale, -subtracted[half_of(j)]));
-        sum[half_of(j)] += score;
-      }
-    }
-  }
-};
 
 }  // namespace longscan::attention

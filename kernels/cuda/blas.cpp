@@ -7,6 +7,7 @@
 #include <compare>
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <source_location>
 #include <utility>
 
@@ -120,7 +121,7 @@ struct Blas::Plan {
 
 struct Blas::Library {
   Context context;
-  std::map<Problem, Plan> plans;
+  std::map<Problem, std::unique_ptr<const Plan>> plans;  // null: there is no algorithm
 };
 
 Blas::Plan::Plan(const Problem& problem, cublasComputeType_t type, const void* bias)
@@ -178,34 +179,45 @@ Blas::Problem Blas::describe_problem(const MatMul& product, const Tensor& bias) 
           .bias_alignment = bias.present() ? alignment_of(bias.data) : 0};
 }
 
-const Blas::Plan& Blas::plan_of(const Problem& problem, const Tensor& bias) {
-  std::map<Problem, Plan>& plans = library_->plans;
+// Null where there is none.
+const Blas::Plan* Blas::plan_of(const Problem& problem, const Tensor& bias) {
+  std::map<Problem, std::unique_ptr<const Plan>>& plans = library_->plans;
   const auto known = plans.find(problem);
-  if (known != plans.end()) return known->second;
+  if (known != plans.end()) return known->second.get();
   // Lines of ever new lengths would fill the memory in time.
   constexpr std::size_t kMostPlans = 4096;
   if (plans.size() >= kMostPlans) plans.clear();
 
   const bool tf32 = tf32_ && problem.a.dtype == DType::f32;
-  Plan plan(problem, tf32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F, bias.data);
+  auto plan = std::make_unique<Plan>(
+      problem, tf32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F, bias.data);
   // Where a sum is split, its parts are added in f32 and in order. If nothing else can do it, in
   // any way.
-  for (const std::uint32_t reductions : {std::uint32_t{CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE},
-                                         std::uint32_t{CUBLASLT_REDUCTION_SCHEME_MASK}}) {
-    if (!plan.find_algorithm(library_->context.get(), problem, reductions)) continue;
-    return plans.emplace(problem, std::move(plan)).first->second;
+  cublasLtHandle_t context = library_->context.get();
+  if (!plan->find_algorithm(context, problem, CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE) &&
+      !plan->find_algorithm(context, problem, CUBLASLT_REDUCTION_SCHEME_MASK)) {
+    plan = nullptr;
   }
-  throw Error(
-      ErrorKind::internal,
-      {.what = fmt::format("cuBLASLt cannot multiply {}{} and {}{} into {}{}", problem.a.name(),
-                           problem.transpose_a ? ", transposed," : "", problem.b.name(),
-                           problem.transpose_b ? ", transposed," : "", problem.out.name(),
-                           problem.bias_alignment == 0 ? "" : ", with a bias"),
-       .why = "it has no algorithm for these types and alignments on this GPU"});
+  return plans.emplace(problem, std::move(plan)).first->second.get();
+}
+
+bool Blas::can_multiply(const MatMul& product, const Tensor& bias) {
+  return plan_of(describe_problem(product, bias), bias) != nullptr;
 }
 
 void Blas::multiply(const MatMul& product, const Tensor& bias, CUstream_st* stream) {
-  const Plan& plan = plan_of(describe_problem(product, bias), bias);
+  const Problem problem = describe_problem(product, bias);
+  const Plan* known = plan_of(problem, bias);
+  if (known == nullptr) {
+    throw Error(
+        ErrorKind::internal,
+        {.what = fmt::format("cuBLASLt cannot multiply {}{} and {}{} into {}{}", problem.a.name(),
+                             problem.transpose_a ? ", transposed," : "", problem.b.name(),
+                             problem.transpose_b ? ", transposed," : "", problem.out.name(),
+                             problem.bias_alignment == 0 ? "" : ", with a bias"),
+         .why = "it has no algorithm for these types and alignments on this GPU"});
+  }
+  const Plan& plan = *known;
   if (bias.present()) {
     set(plan.description, CUBLASLT_MATMUL_DESC_BIAS_POINTER, static_cast<const void*>(bias.data));
   }

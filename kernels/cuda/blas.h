@@ -25,6 +25,8 @@ class Blas {
   /// `bias`, of out's type, is added to every row of out; absent: nothing is, else not together
   /// with `accumulate`.
   void multiply(const MatMul& product, const Tensor& bias, CUstream_st* stream);
+  /// Whether multiply can. Without a bias there is something for nearly everything.
+  bool can_multiply(const MatMul& product, const Tensor& bias);
 
  private:
   struct Problem;
@@ -32,7 +34,7 @@ class Blas {
   struct Library;
 
   Problem describe_problem(const MatMul& product, const Tensor& bias) const;
-  const Plan& plan_of(const Problem& problem, const Tensor& bias);
+  const Plan* plan_of(const Problem& problem, const Tensor& bias);
 
   Buffer workspace_;
   bool tf32_;

@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <cmath>
 
-#include "kernels/cuda/check.h"
 #include "kernels/cuda/cuda.h"
 #include "kernels/cuda/dispatch.h"
 #include "kernels/cuda/gpu.h"
@@ -90,24 +89,6 @@ void map(Cuda& cuda, const Tensor& out, const Tensor& a, const Tensor& b, Functi
                      out.as<T>(), a.as<T>(), b.as<T>(), out.size(), function);
     });
   });
-}
-
-__global__ void round_numbers(__nv_bfloat16* out, const float* in, std::int64_t count,
-                              bool vectors) {
-  constexpr int kCount = kVector<float>;
-  const std::int64_t at = thread_number() * kCount;
-  if (at >= count) return;
-  float x[kCount];
-  // What does not lie where an access may begin moves one by one, like what is left at the end.
-  const std::int64_t left = count - at;
-  if (vectors) {
-    load_up_to(left, x, in + at);
-    store_up_to(left, out + at, x);
-    return;
-  }
-  for (std::int64_t i = 0; i < kCount && i < left; ++i) {
-    out[at + i] = from_float<__nv_bfloat16>(in[at + i]);
-  }
 }
 
 template <class T, int kCount>
@@ -204,118 +185,7 @@ __global__ void drop(T* out, const T* in, std::int64_t count, const __grid_const
   store_up_to(count - at, out + at, x);
 }
 
-template <class T>
-__global__ void fill(T* out, std::int64_t count, T value) {
-  const std::int64_t at = thread_number();
-  if (at < count) out[at] = value;
-}
-
-// As many numbers at once as an access takes, where they fit.
-template <class T>
-void fill_with(Cuda& cuda, const Tensor& out, T value) {
-  const std::int64_t count = out.size();
-  std::int64_t filled = 0;
-  if (begin_at_vectors({out})) {
-    using Vector = Pack<T, kVector<T>>;
-    Vector vector;
-    for (T& number : vector.numbers) number = value;
-    const std::int64_t vectors = count / kVector<T>;
-    filled = vectors * kVector<T>;
-    launch_threads(vectors, cuda.stream(), fill<Vector>, out.as<Vector>(), vectors, vector);
-  }
-  launch_threads(count - filled, cuda.stream(), fill<T>, out.as<T>() + filled, count - filled,
-                 value);
-}
-
-// Rows of two tensors of one shape: the first dimension counts groups of rows.
-struct CopiedRows {
-  std::byte* out;
-  const std::byte* in;
-  std::int64_t groups;
-  std::int64_t rows;
-  std::int64_t units;  // of what moves in one access, in a row
-  // In bytes.
-  std::int64_t out_group, out_row;
-  std::int64_t in_group, in_row;
-};
-
-template <class Unit>
-__global__ void copy_rows(const __grid_constant__ CopiedRows copied) {
-  const std::int64_t row = thread_number() / copied.units;
-  if (row >= copied.groups * copied.rows) return;
-  const std::int64_t offset = thread_number() % copied.units * sizeof(Unit);
-  const std::int64_t group = row / copied.rows;
-  const std::int64_t within = row % copied.rows;
-  const std::byte* from = copied.in + group * copied.in_group + within * copied.in_row + offset;
-  std::byte* to = copied.out + group * copied.out_group + within * copied.out_row + offset;
-  *reinterpret_cast<Unit*>(to) = *reinterpret_cast<const Unit*>(from);
-}
-
-CopiedRows rows_of(const Copy& copy) {
-  const Tensor& out = copy.out;
-  const Tensor& in = copy.in;
-  const std::int64_t size = size_of(out.dtype);
-  CopiedRows copied = {.out = out.as<std::byte>(),
-                       .in = in.as<std::byte>(),
-                       .groups = 1,
-                       .rows = 1,
-                       .units = out.shape[out.rank - 1] * size};
-  if (out.rank > 1) {
-    copied.rows = out.shape[out.rank - 2];
-    copied.out_row = out.stride[out.rank - 2] * size;
-    copied.in_row = in.stride[in.rank - 2] * size;
-  }
-  if (out.rank == 3) {
-    copied.groups = out.shape[0];
-    copied.out_group = out.stride[0] * size;
-    copied.in_group = in.stride[0] * size;
-  }
-  return copied;
-}
-
-template <class Unit>
-void copy_in(Cuda& cuda, CopiedRows copied) {
-  copied.units /= sizeof(Unit);
-  launch_threads(copied.groups * copied.rows * copied.units, cuda.stream(), copy_rows<Unit>,
-                 copied);
-}
-
 }  // namespace
-
-void execute(Cuda& cuda, const Fill& operation) {
-  const Tensor& out = operation.out;
-  if (out.dtype == DType::f64) return fill_with(cuda, out, operation.value);  // of sums
-  for_gpu_type(out.dtype, [&]<class T>() {
-    fill_with(cuda, out, from_float<T>(static_cast<float>(operation.value)));
-  });
-}
-
-void execute(Cuda& cuda, const Copy& operation) {
-  const CopiedRows copied = rows_of(operation);
-  if (operation.out.is_dense() && operation.in.is_dense()) {
-    if (copied.units == 0 || operation.out.size() == 0) return;
-    CUDA_CHECK(cudaMemcpyAsync(copied.out, copied.in,
-                               static_cast<std::size_t>(operation.out.bytes()),
-                               cudaMemcpyDeviceToDevice, cuda.stream()));
-    return;
-  }
-  // The bits that any of these numbers has are those that an access may not be wider than.
-  const auto bits = static_cast<std::uint64_t>(
-      reinterpret_cast<std::intptr_t>(copied.out) | reinterpret_cast<std::intptr_t>(copied.in) |
-      copied.units | copied.out_group | copied.out_row | copied.in_group | copied.in_row);
-  if (bits % sizeof(uint4) == 0) return copy_in<uint4>(cuda, copied);
-  if (bits % sizeof(std::uint64_t) == 0) return copy_in<std::uint64_t>(cuda, copied);
-  if (bits % sizeof(std::uint32_t) == 0) return copy_in<std::uint32_t>(cuda, copied);
-  if (bits % sizeof(std::uint16_t) == 0) return copy_in<std::uint16_t>(cuda, copied);
-  copy_in<std::uint8_t>(cuda, copied);
-}
-
-void execute(Cuda& cuda, const Round& operation) {
-  const std::int64_t count = operation.in.size();
-  launch_threads(pieces_of(count, kVector<float>), cuda.stream(), round_numbers,
-                 operation.out.as<__nv_bfloat16>(), operation.in.as<float>(), count,
-                 begin_at_vectors({operation.out, operation.in}));
-}
 
 void execute(Cuda& cuda, const Add& operation) {
   Add add = operation;

@@ -40,18 +40,27 @@ __global__ void fill_rows(const __grid_constant__ Tensor out, const float* bias)
       from_float<T>(bias == nullptr ? 0 : bias[column]);
 }
 
+void fill(Cuda& cuda, const Tensor& out, const Tensor& bias) {
+  for_gpu_type(out.dtype, [&]<class T>() {
+    launch(fill_rows<T>, (out.size() + kThreads - 1) / kThreads, kThreads, 0, cuda.stream(), out,
+           bias.as<float>());
+  });
+}
+
 // out = op(a) op(b) + bias, whatever is empty.
-void multiply(Cuda& cuda, const MatMul& product, const Tensor& bias) {
+void multiply(Cuda& cuda, MatMul product, const Tensor& bias) {
   if (product.out.size() == 0) return;
-  if (product.a.size() > 0) {
-    cuda.blas().multiply(product, bias_as(cuda, product.out.dtype, bias), cuda.stream());
+  if (product.a.size() == 0) {
+    if (!product.accumulate) fill(cuda, product.out, bias);
     return;
   }
-  if (product.accumulate) return;
-  for_gpu_type(product.out.dtype, [&]<class T>() {
-    launch(fill_rows<T>, (product.out.size() + kThreads - 1) / kThreads, kThreads, 0, cuda.stream(),
-           product.out, bias.as<float>());
-  });
+  Tensor fused = bias_as(cuda, product.out.dtype, bias);
+  if (bias.present() && !cuda.blas().can_multiply(product, fused)) {
+    fill(cuda, product.out, bias);
+    product.accumulate = true;
+    fused = {};
+  }
+  cuda.blas().multiply(product, fused, cuda.stream());
 }
 
 // A warp takes the columns that its lanes reach in one access each, so that the eight of a block

@@ -78,8 +78,7 @@ __device__ RowPart joined_by_row(RowPart part) {
       }
       part = joined_by_warp(part);
     }
-    __syncthreads();
-    if (threadIdx.x == 0) {
+    if (threadIdx.x == 0) {  // which alone has read this place
       maxima[0] = part.maximum;
       sums[0] = part.sum;
       firsts[0] = part.first;

@@ -23,66 +23,6 @@ struct Attend {
       (kRows + kColumns) * static_cast<int>(sizeof(Place)) + 256;
 };
 
-// What the rows of a warp have got so far: out times the denominator.
-template <class T, int kDim>
-struct Outputs {
-  Accumulator sums[TileShape<kDim, T>::kDimTiles];
-  OnlineSoftmax softmax;
-
-  __device__ void load(const SoftmaxAttention& op, const HeadRows<T>& out, std::int64_t head,
-                       std::int64_t first, std::int64_t count) {
-    const std::int64_t heads = op.log_sum.shape[1];
-    const auto* log_sums = data_of<float>(op.log_sum) + first * heads + head;
-    bool has_some[2];
-#pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      const int row = lane_of_thread() / 4 + 8 * half;
-      const float log_sum = row < count ? log_sums[row * heads] : -INFINITY;
-      softmax.begin(half, log_sum);
-      has_some[half] = log_sum != -INFINITY;
-    }
-    clear(sums);
-    if (!has_some[0] && !has_some[1]) return;
-    for_each_number(sums, [&](float& number, int half, int row, int column) {
-      if (column < out.dim && has_some[half]) number = to_float(out.row(row)[column]);
-    });
-  }
-
-  template <int kTiles>
-  __device__ void take_in(Accumulator (&scores)[kTiles], const T* values, float scale) {
-    float ratios[2];
-    softmax.take_in(scores, scale * kLog2E, ratios);
-#pragma unroll
-    for (Accumulator& tile : sums) {
-#pragma unroll
-      for (int j = 0; j < mma::kLane; ++j) tile[j] *= ratios[half_of(j)];
-    }
-    add_weighted<T, kDim>(sums, scores, values);
-  }
-
-  __device__ void store(const SoftmaxAttention& op, const HeadRows<T>& out, std::int64_t head,
-                        std::int64_t first, std::int64_t count) {
-    const std::int64_t heads = op.log_sum.shape[1];
-    auto* log_sums = data_of<float>(op.log_sum) + first * heads + head;
-    float factors[2];
-#pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      const int row = lane_of_thread() / 4 + 8 * half;
-      const float total = sum_in_row(softmax.sum[half]);
-      factors[half] = total == 0 ? 0 : 1 / total;
-      if (row < count && lane_of_thread() % 4 == 0) {
-        log_sums[row * heads] = softmax.log_sum(half, total);
-      }
-    }
-#pragma unroll
-    for (Accumulator& tile : sums) {
-#pragma unroll
-      for (int j = 0; j < mma::kLane; ++j) tile[j] *= factors[half_of(j)];
-    }
-    write_rows<false>(out, count, sums, 1);
-  }
-};
-
 template <class T, int kDim>
 __global__ void __launch_bounds__(TileShape<kDim, T>::kThreads)
     attend(const __grid_constant__ SoftmaxAttention op, bool vectors) {
@@ -109,8 +49,10 @@ __global__ void __launch_bounds__(TileShape<kDim, T>::kThreads)
   const std::int64_t first = tile.begin + band;
   const HeadRows<T> out = HeadRows<T>(op.out, piece.head, vectors).from(first);
   const float scale = rsqrtf(static_cast<float>(op.out.shape[2]));
-  Outputs<T, kDim> outputs;
-  outputs.load(op, out, piece.head, first, tile.end - first);
+  const std::int64_t heads = op.log_sum.shape[1];
+  auto* log_sums = data_of<float>(op.log_sum) + first * heads + piece.head;
+  AttendingRows<T, kDim> attending;
+  attending.begin_with(out, log_sums, heads, tile.end - first);
 
   const HeadRows<T> all_keys(op.keys.key, piece.head, vectors);
   const HeadRows<T> all_values(op.keys.value, piece.head, vectors);
@@ -131,11 +73,11 @@ __global__ void __launch_bounds__(TileShape<kDim, T>::kThreads)
         if (!sees(rows[band + row], columns[column])) score = -INFINITY;
       });
     }
-    outputs.take_in(scores, value, scale);
+    attending.take_in(scores, value, scale);
     __syncthreads();
   }
   wait_for_rows();
-  outputs.store(op, out, piece.head, first, tile.end - first);
+  attending.store(out, log_sums, heads, tile.end - first);
 }
 
 // Eight lanes a token and head.

@@ -40,30 +40,11 @@ struct Tiles {
   }
 };
 
-// Of a query: the logarithm of its denominator, in powers of two, and d_out . out.
-struct QueryNumbers {
-  float log_sum;
-  float d_out_dot;
-
-  static __device__ QueryNumbers of(const SoftmaxGradient& gradient, std::int64_t head,
-                                    std::int64_t query) {
-    const std::int64_t index = query * gradient.log_sum.shape[1] + head;
-    const float log_sum = data_of<float>(gradient.log_sum)[index];
-    return {log_sum == -INFINITY ? 0.0f : log_sum * kLog2E,
-            data_of<float>(gradient.d_out_dot)[index]};
-  }
-
-  // A score becomes the softmax p, and d_out . v becomes p (d_out . v - d_out_dot).
-  __device__ void differentiate(float& score, float& slope, float scale) const {
-    score = exp2f(fmaf(score, scale * kLog2E, -log_sum));
-    slope = score * (slope - d_out_dot);
-  }
-};
-
-// Scores and slopes of those that do not see each other, whatever stands there.
-__device__ void hide(float& score, float& slope) {
-  score = 0;
-  slope = 0;
+__device__ QueryNumbers numbers_of(const SoftmaxGradient& gradient, std::int64_t head,
+                                   std::int64_t query) {
+  const std::int64_t index = query * gradient.log_sum.shape[1] + head;
+  return QueryNumbers::of(data_of<float>(gradient.log_sum)[index],
+                          data_of<float>(gradient.d_out_dot)[index]);
 }
 
 template <class T, int kDim>
@@ -91,7 +72,7 @@ __global__ void __launch_bounds__(TileShape<kDim, T>::kThreads)
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
     const std::int64_t query = tile.begin + band + lane_of_thread() / 4 + 8 * half;
-    if (query < tile.end) numbers[half] = QueryNumbers::of(op.gradient, piece.head, query);
+    if (query < tile.end) numbers[half] = numbers_of(op.gradient, piece.head, query);
   }
   const float scale = rsqrtf(static_cast<float>(op.d_query.shape[2]));
   Accumulator sums[TileShape<kDim, T>::kDimTiles];
@@ -127,10 +108,6 @@ __global__ void __launch_bounds__(TileShape<kDim, T>::kThreads)
   write_rows<true>(HeadRows<T>(op.d_query, piece.head, vectors).from(tile.begin + band),
                    tile.end - tile.begin - band, sums, scale);
 }
-
-// Sums of large heads do not fit into registers for all dimensions at once.
-template <int kDim>
-constexpr int kSumDim = kDim > 128 ? 128 : kDim;
 
 // blockIdx.y: which dimensions of d_key and d_value.
 template <class T, int kDim>
@@ -173,7 +150,7 @@ __global__ void __launch_bounds__(TileShape<kDim, T>::kThreads)
     begin_to_load<kColumns, kDim>(shared.columns[0], all_queries.from(begin), keep);
     begin_to_load<kColumns, kDim>(shared.columns[1], all_d_out.from(begin), keep);
     for (int i = static_cast<int>(threadIdx.x); i < kColumns; i += static_cast<int>(blockDim.x)) {
-      numbers[i] = keep(i) ? QueryNumbers::of(op.gradient, piece.head, begin + i) : QueryNumbers{};
+      numbers[i] = keep(i) ? numbers_of(op.gradient, piece.head, begin + i) : QueryNumbers{};
     }
     wait_for_rows();
     __syncthreads();

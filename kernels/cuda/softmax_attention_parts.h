@@ -4,7 +4,7 @@
 
 #include <cstdint>
 
-#include "kernels/cuda/attention_tiles.h"
+#include "kernels/cuda/online_softmax.h"
 #include "kernels/softmax_attention.h"
 
 namespace longscan::softmax_on_gpu {

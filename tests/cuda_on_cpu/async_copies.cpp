@@ -14,10 +14,10 @@ namespace longscan::cuda_on_cpu {
 namespace {
 
 void land(const AsyncCopy& copy) {
+  if (copy.landed) return;
   const std::size_t copied = copy.bytes - copy.zeros;
   std::memcpy(copy.to, copy.from, copied);
   std::memset(static_cast<std::byte*>(copy.to) + copied, 0, copy.zeros);
-  note_access(copy.to, copy.bytes, true);
 }
 
 bool aligned(const void* address, std::size_t bytes) {
@@ -26,22 +26,14 @@ bool aligned(const void* address, std::size_t bytes) {
 
 }  // namespace
 
-void AsyncCopies::issue(const AsyncCopy& copy, bool early) {
-  // Written from now on until it is waited for: whoever touches it in between races.
-  note_access(copy.from, copy.bytes - copy.zeros, false);
-  note_access(copy.to, copy.bytes, true);
-  if (early) {
-    land(copy);
-  } else {
-    copies_.push_back(copy);
-  }
-}
-
-void AsyncCopies::wait(std::size_t prior) {
+void AsyncCopies::wait(std::size_t prior, const void* code) {
   if (groups_.size() <= prior) return;
   const std::size_t landing_groups = groups_.size() - prior;
   const std::size_t landing = groups_[landing_groups - 1];
-  for (std::size_t i = 0; i < landing; ++i) land(copies_[i]);
+  for (std::size_t i = 0; i < landing; ++i) {
+    land(copies_[i]);
+    note_access(copies_[i].to, copies_[i].bytes, AccessKind::copy_ends, code);
+  }
   copies_.erase(copies_.begin(), copies_.begin() + static_cast<std::ptrdiff_t>(landing));
   groups_.erase(groups_.begin(), groups_.begin() + static_cast<std::ptrdiff_t>(landing_groups));
   for (std::size_t& group : groups_) group -= landing;
@@ -67,7 +59,15 @@ void issue_copy(void* to, const void* from, std::size_t bytes, std::size_t zeros
                      describe(location)));
   }
   Scheduler& scheduler = Scheduler::here();
-  scheduler.running().copies.issue({to, from, bytes, zeros}, scheduler.next_copy_is_early());
+  const void* code = __builtin_return_address(0);
+  note_access(from, bytes - zeros, AccessKind::read, code);
+  note_access(to, bytes, AccessKind::copy_begins, code);
+  AsyncCopy copy{to, from, bytes, zeros};
+  if (scheduler.next_copy_is_early()) {
+    land(copy);
+    copy.landed = true;
+  }
+  scheduler.running().copies.issue(copy);
 }
 
 void commit_copies() {
@@ -75,7 +75,7 @@ void commit_copies() {
 }
 
 void wait_for_copies(std::size_t groups) {
-  Scheduler::here().running().copies.wait(groups);
+  Scheduler::here().running().copies.wait(groups, __builtin_return_address(0));
 }
 
 }  // namespace longscan::cuda_on_cpu

@@ -3,6 +3,8 @@
 
 #include <cstddef>
 
+#include "tests/cuda_on_cpu/sanitizers.h"
+
 namespace longscan::cuda_on_cpu {
 
 enum class MemoryKind { pageable, pinned, device };
@@ -30,7 +32,13 @@ class DeviceMemoryOpen {
 
 /// Faults where a launch is given a pointer that is neither null nor to memory that the GPU sees.
 void check_pointer_argument(const void* pointer, int argument);
-/// The same of whatever in an argument points to the heap, as far as the address sanitizer knows.
+/// The address sanitizer knows what points to the heap.
+#if defined(LONGSCAN_ADDRESS_SANITIZER)
+inline constexpr bool kSearchesArguments = true;
+#else
+inline constexpr bool kSearchesArguments = false;
+#endif
+/// Faults where a word of an argument points to the host's heap.
 void check_argument(const void* argument, std::size_t bytes, int number);
 
 }  // namespace longscan::cuda_on_cpu

@@ -22,15 +22,15 @@ class Fault : public std::runtime_error {
 };
 
 struct Block {
-  uint3 index;
+  uint3 index{};
   dim3 extent;  ///< threads
   dim3 grid;    ///< blocks
 };
 
 struct Thread {
-  uint3 index;
-  int rank;  ///< in the block
-  const Block* block;
+  uint3 index{};
+  int rank = 0;  ///< in the block
+  const Block* block = nullptr;
 };
 
 constexpr int kWarpSize = 32;
@@ -60,8 +60,6 @@ using Combine = void (*)(void* const* records, std::uint32_t mask);
 void meet_in_warp(std::uint32_t mask, void* record, Combine combine, Location location);
 /// Waits for the lanes of the mask, and orders their accesses to memory.
 void warp_barrier(std::uint32_t mask, Location location);
-/// Lets other threads go on.
-void yield();
 
 void* shared_array(const void* key, std::size_t bytes, std::size_t alignment, const char* name);
 void* all_dynamic_shared();

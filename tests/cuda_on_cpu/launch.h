@@ -39,8 +39,10 @@ void check_launch_argument(const Argument& argument, int number) {
   if constexpr (std::is_pointer_v<Argument>) {
     check_pointer_argument(const_cast<const void*>(static_cast<const volatile void*>(argument)),
                            number);
-  } else if constexpr (std::is_class_v<Argument>) {
-    check_argument(&argument, sizeof argument, number);
+  } else if constexpr (std::is_class_v<Argument> && kSearchesArguments) {
+    Argument copy = argument;
+    __builtin_clear_padding(&copy);  // whatever stood there before may look like a pointer
+    check_argument(&copy, sizeof copy, number);
   }
 }
 

@@ -47,62 +47,54 @@ int Scheduler::block_barrier(Vote vote, bool ballot, const Location& location) {
   ballots_ += ballot;
   mine.location = location;
   mine.state = ThreadState::at_barrier;
-  if (++arrived_ < static_cast<int>(threads_.size())) {
-    suspend();
-  } else if (order_ == Order::forward) {
-    release_barrier(&mine);
-    mine.state = ThreadState::running;
-  } else {
-    release_barrier(nullptr);
-    suspend();
-  }
+  if (++arrived_ == static_cast<int>(threads_.size())) release_barrier();
+  suspend();
   return outcome_;
 }
 
-// `last` goes on by itself. The outcome stays until all threads meet again, so each can read it.
-void Scheduler::release_barrier(const ScheduledThread* last) {
+// The outcome stays until all threads meet again, so each can read it.
+void Scheduler::release_barrier() {
   const int count = static_cast<int>(threads_.size());
   outcome_ = vote_ == Vote::all ? ballots_ == count : vote_ == Vote::any ? ballots_ > 0 : ballots_;
   arrived_ = ballots_ = 0;
   ++barrier_epoch_;
-  for (int i = 0; i < count; ++i) {
-    const int rank = order_ == Order::reverse ? count - 1 - i : i;
-    if (&threads_[rank] == last) continue;
-    threads_[rank].state = ThreadState::ready;
-    push(rank);
-  }
+  for (ScheduledThread& thread : threads_) thread.state = ThreadState::ready;
+  make_all_ready();
 }
 
 void Scheduler::meet_in_warp(std::uint32_t mask, void* record, Combine combine,
                              const Location& location) {
   ScheduledThread& mine = running();
-  const int my_lane = mine.rank % kWarpSize, first = mine.rank - my_lane;
-  const int lanes = std::min(kWarpSize, static_cast<int>(threads_.size()) - first);
+  const int my_lane = mine.rank % kWarpSize, warp = mine.rank / kWarpSize;
   if ((mask >> my_lane & 1) == 0) {
     fail(fmt::format("lane {} calls with a mask ({:08x}) that leaves it out at {}", my_lane, mask,
                      describe(location)));
   }
-  mask &= kWholeWarp >> (kWarpSize - lanes);  // the last warp may have fewer lanes
+  mask &= lanes_of(warp);  // the last one may have fewer
   mine.mask = mask;
   mine.combine = combine;
   mine.record = record;
   mine.location = location;
-  std::uint32_t& waiting = waiting_lanes_[first / kWarpSize];
+  std::uint32_t& waiting = waiting_lanes_[warp];
   waiting |= 1u << my_lane;
-  if ((waiting & mask) != mask) {
-    mine.state = ThreadState::in_warp;
-    suspend();
-    return;
-  }
+  mine.state = ThreadState::in_warp;
+  if ((waiting & mask) == mask) release_warp(mine, combine);
+  suspend();
+}
+
+void Scheduler::release_warp(const ScheduledThread& last, Combine combine) {
+  const int warp = last.rank / kWarpSize, first = warp * kWarpSize;
   void* records[kWarpSize] = {};
-  for (std::uint32_t rest = mask; rest != 0; rest &= rest - 1) {
-    const int other = std::countr_zero(rest);
-    require_same_meeting(mine, threads_[first + other]);
-    records[other] = threads_[first + other].record;
+  for (std::uint32_t rest = last.mask; rest != 0; rest &= rest - 1) {
+    const int lane = std::countr_zero(rest);
+    ScheduledThread& thread = threads_[first + lane];
+    require_same_meeting(last, thread);
+    thread.state = ThreadState::ready;
+    records[lane] = thread.record;
   }
-  waiting &= ~mask;
-  if (combine != nullptr) combine(records, mask);
-  release_warp(mine, first, mask);
+  if (combine != nullptr) combine(records, last.mask);
+  waiting_lanes_[warp] &= ~last.mask;
+  make_ready(warp, last.mask);
 }
 
 void Scheduler::require_same_meeting(const ScheduledThread& mine,
@@ -116,29 +108,6 @@ void Scheduler::require_same_meeting(const ScheduledThread& mine,
                   "with mask {:08x}",
                   mine.rank % kWarpSize, describe(mine.location), mine.mask, other.rank % kWarpSize,
                   describe(other.location), other.mask));
-}
-
-void Scheduler::release_warp(ScheduledThread& last, int first, std::uint32_t mask) {
-  const bool reverse = order_ == Order::reverse;
-  for (int i = 0; i < kWarpSize; ++i) {
-    const int other = reverse ? kWarpSize - 1 - i : i;
-    if ((mask >> other & 1) == 0 || (first + other == last.rank && !reverse)) continue;
-    threads_[first + other].state = ThreadState::ready;
-    push(first + other);
-  }
-  if (reverse) {
-    suspend();
-  } else {
-    last.state = ThreadState::running;
-  }
-}
-
-void Scheduler::yield() {
-  if (ready_count_ == 0) return;
-  ScheduledThread& mine = running();
-  mine.state = ThreadState::ready;
-  push(mine.rank);
-  suspend();
 }
 
 std::string Scheduler::describe_deadlock() const {
@@ -191,10 +160,6 @@ void warp_barrier(std::uint32_t mask, Location location) {
   ScheduledThread& mine = scheduler.running();
   scheduler.meet_in_warp(mask, nullptr, nullptr, location);
   ++mine.warp_epoch;
-}
-
-void yield() {
-  Scheduler::here().yield();
 }
 
 void* shared_array(const void* key, std::size_t bytes, std::size_t alignment, const char* name) {

@@ -15,14 +15,16 @@ namespace {
 constexpr std::size_t kMostRaces = 16;
 
 template <class Access>
-bool is_write(const Access& access) {
-  const auto kind = static_cast<AccessKind>(access.kind);
-  return kind == AccessKind::write || kind == AccessKind::atomic_write;
+bool is(const Access& access, AccessKind kind) {
+  return static_cast<AccessKind>(access.kind) == kind;
+}
+template <class Access>
+bool is_read(const Access& access) {
+  return is(access, AccessKind::read) || is(access, AccessKind::atomic_read);
 }
 template <class Access>
 bool is_atomic(const Access& access) {
-  const auto kind = static_cast<AccessKind>(access.kind);
-  return kind == AccessKind::atomic_read || kind == AccessKind::atomic_write;
+  return is(access, AccessKind::atomic_read) || is(access, AccessKind::atomic_write);
 }
 
 const char* code_origin() {
@@ -74,6 +76,7 @@ bool RaceChecker::ordered(const Access& earlier, const Access& later, const void
   if (is_atomic(earlier) && is_atomic(later)) return true;
   // The same shared memory serves one block after the other.
   if (earlier.block != later.block) return is_shared(address);
+  if (is(earlier, AccessKind::copy_begins)) return is(later, AccessKind::copy_ends);
   if (earlier.thread == later.thread || earlier.barrier_epoch != later.barrier_epoch) return true;
   return earlier.thread / kWarpSize == later.thread / kWarpSize &&
          earlier.warp_epoch != later.warp_epoch;
@@ -103,8 +106,11 @@ void RaceChecker::note(const void* address, std::size_t bytes, AccessKind kind, 
     const void* place = static_cast<const std::byte*>(address) + i;
     Byte& byte = byte_at(reinterpret_cast<std::uintptr_t>(place));
     check(byte.writer, access, place);
-    if (is_write(access)) {
-      for (const Access& reader : byte.readers) check(reader, access, place);
+    if (!is_read(access)) {
+      // What has been read since a copy began has been reported.
+      if (kind != AccessKind::copy_ends) {
+        for (const Access& reader : byte.readers) check(reader, access, place);
+      }
       byte.writer = access;
     } else {
       const Access& last = byte.readers[0];
@@ -119,7 +125,9 @@ void RaceChecker::note(const void* address, std::size_t bytes, AccessKind kind, 
 std::string RaceChecker::end_launch() {
   std::string text;
   for (const Race& race : races_) {
-    const auto what = [](const Access& access) { return is_write(access) ? "write" : "read"; };
+    const auto what = [](const Access& access) {
+      return is_read(access) ? "read" : is(access, AccessKind::copy_begins) ? "copy" : "write";
+    };
     if (!text.empty()) text += '\n';
     text +=
         fmt::format("race on {} memory: {} by thread {} at {}, after {} by {} {} at {}",

@@ -9,9 +9,9 @@
 #include <unordered_map>
 #include <vector>
 
-namespace longscan::cuda_on_cpu {
+#include "tests/cuda_on_cpu/race_hooks.h"
 
-enum class AccessKind : std::uint16_t { read, write, atomic_read, atomic_write };
+namespace longscan::cuda_on_cpu {
 
 /// One a host thread. It keeps of every byte the last writer and the last two readers.
 class RaceChecker {

@@ -5,6 +5,7 @@
 
 #include "cuda_on_cpu.h"
 #include "tests/cuda_on_cpu/device_array.h"
+#include "tests/cuda_on_cpu/tiled_product.h"
 
 namespace longscan::cuda_on_cpu {
 namespace {
@@ -134,6 +135,28 @@ __global__ void copy_asynchronously(float* out) {
 TEST(RaceChecker, FindsReadsOfCopiesThatNobodyWaitedFor) {
   EXPECT_THAT(races_of(copy_asynchronously<false>), HasSubstr("race on shared memory"));
   EXPECT_EQ(races_of(copy_asynchronously<true>), "");
+}
+
+template <LeftOut kLeftOut>
+std::string races_of_product() {
+  const std::vector<__nv_bfloat16> ones(64 * 64, __float2bfloat16(1.0f));
+  const DeviceArray<__nv_bfloat16> a(ones), b(ones);
+  DeviceArray<float> out(64 * 32);
+  try {
+    launch_tiled_product<kLeftOut>({out.get(), a.get(), b.get(), 64, 32, 64});
+  } catch (const Fault& fault) {
+    return fault.what();
+  }
+  return "";
+}
+
+TEST(RaceChecker, FindsEachPieceThatIsLeftOutOfATiledProduct) {
+  EXPECT_EQ(races_of_product<LeftOut::nothing>(), "");
+  EXPECT_THAT(races_of_product<LeftOut::wait_for_copies>(), HasSubstr("race on shared memory"));
+  EXPECT_THAT(races_of_product<LeftOut::barrier_after_arrival>(),
+              HasSubstr("race on shared memory"));
+  EXPECT_THAT(races_of_product<LeftOut::barrier_before_next_copies>(),
+              HasSubstr("race on shared memory"));
 }
 
 TEST(RaceChecker, ForgetsBetweenLaunches) {

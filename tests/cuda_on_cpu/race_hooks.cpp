@@ -17,9 +17,8 @@ void begin_launch() {
   RaceChecker::here().begin_launch();
 }
 
-void note_access(const void* address, std::size_t bytes, bool write) {
-  RaceChecker::here().note(address, bytes, write ? AccessKind::write : AccessKind::read,
-                           __builtin_return_address(0));
+void note_access(const void* address, std::size_t bytes, AccessKind kind, const void* code) {
+  RaceChecker::here().note(address, bytes, kind, code);
 }
 
 std::string end_launch() {

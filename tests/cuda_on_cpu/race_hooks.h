@@ -2,14 +2,26 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <string>
 
 namespace longscan::cuda_on_cpu {
 
+/// Between the beginning of a copy and its end nobody may touch what it writes.
+enum class AccessKind : std::uint16_t {
+  read,
+  write,
+  atomic_read,
+  atomic_write,
+  copy_begins,
+  copy_ends
+};
+
 struct RaceHooks {
   void (*begin_launch)();
-  /// An access that is made for the present thread where the compiler marks none.
-  void (*note_access)(const void* address, std::size_t bytes, bool write);
+  /// An access that is made for the present thread where the compiler marks none, by a call that
+  /// returns to `code`.
+  void (*note_access)(const void* address, std::size_t bytes, AccessKind kind, const void* code);
   /// The races of the launch, one a line.
   std::string (*end_launch)();
 };
@@ -17,8 +29,8 @@ struct RaceHooks {
 /// Set before main by kernels that are compiled for the race checker; null otherwise.
 inline const RaceHooks* race_hooks = nullptr;
 
-inline void note_access(const void* address, std::size_t bytes, bool write) {
-  if (race_hooks != nullptr && bytes > 0) race_hooks->note_access(address, bytes, write);
+inline void note_access(const void* address, std::size_t bytes, AccessKind kind, const void* code) {
+  if (race_hooks != nullptr) race_hooks->note_access(address, bytes, kind, code);
 }
 
 }  // namespace longscan::cuda_on_cpu

@@ -5,7 +5,7 @@
 
 #include <algorithm>
 #include <atomic>
-#include <cstring>
+#include <bit>
 #include <numeric>
 #include <utility>
 
@@ -21,20 +21,46 @@ Scheduler& Scheduler::here() {
   return instance;
 }
 
-void Scheduler::push(int rank) {
-  ready_[(first_ready_ + ready_count_++) % kMostThreads] = static_cast<std::uint16_t>(rank);
+namespace {
+
+// The place of one of the bits that are set: the lowest, the highest or any.
+int choose_bit(std::uint32_t bits, Order order, std::minstd_rand& random) {
+  if (order == Order::forward) return std::countr_zero(bits);
+  if (order == Order::reverse) return 31 - std::countl_zero(bits);
+  auto skipped = random() % static_cast<unsigned>(std::popcount(bits));
+  while (skipped-- > 0) bits &= bits - 1;
+  return std::countr_zero(bits);
+}
+
+}  // namespace
+
+void Scheduler::make_ready(int warp, std::uint32_t lanes) {
+  ready_lanes_[warp] |= lanes;
+  ready_warps_ |= static_cast<std::uint32_t>(lanes != 0) << warp;
+}
+
+void Scheduler::make_all_ready() {
+  const int warps = (static_cast<int>(threads_.size()) + kWarpSize - 1) / kWarpSize;
+  for (int warp = 0; warp < warps; ++warp) make_ready(warp, lanes_of(warp));
+  last_warp_ = choose_bit(ready_warps_, order_, random_);
+}
+
+std::uint32_t Scheduler::lanes_of(int warp) const {
+  const int lanes = std::min(kWarpSize, static_cast<int>(threads_.size()) - warp * kWarpSize);
+  return kWholeWarp >> (kWarpSize - lanes);
 }
 
 ScheduledThread* Scheduler::pop() {
-  if (ready_count_ == 0) return nullptr;
-  if (order_ == Order::random) {
-    const unsigned other = (first_ready_ + random_() % ready_count_) % kMostThreads;
-    std::swap(ready_[first_ready_], ready_[other]);
-  }
-  const int rank = ready_[first_ready_];
-  first_ready_ = (first_ready_ + 1) % kMostThreads;
-  --ready_count_;
-  return &threads_[rank];
+  if (ready_warps_ == 0) return nullptr;
+  constexpr unsigned kStays = 16;  // in random order, for that many turns on average
+  const bool stays =
+      ready_lanes_[last_warp_] != 0 && (order_ != Order::random || random_() % kStays != 0);
+  if (!stays) last_warp_ = choose_bit(ready_warps_, order_, random_);
+  std::uint32_t& lanes = ready_lanes_[last_warp_];
+  const int lane = choose_bit(lanes, order_, random_);
+  lanes &= ~(1u << lane);
+  if (lanes == 0) ready_warps_ &= ~(1u << last_warp_);
+  return &threads_[last_warp_ * kWarpSize + lane];
 }
 
 void Scheduler::note_fault(const std::string& what) {
@@ -179,6 +205,7 @@ std::vector<std::int64_t> Scheduler::block_order(std::int64_t blocks) {
 void Scheduler::run_block(std::int64_t index) {
   static std::atomic<std::uint64_t> blocks_so_far{0};
   if (!fault_.empty()) return;
+  const int count = static_cast<int>(threads_.size());
   const dim3 grid = block_.grid, extent = block_.extent;
   block_.index = {static_cast<unsigned>(index % grid.x),
                   static_cast<unsigned>(index / grid.x % grid.y),
@@ -186,10 +213,10 @@ void Scheduler::run_block(std::int64_t index) {
   block_number_ = ++blocks_so_far;
   barrier_epoch_ = 0;
   done_ = arrived_ = ballots_ = 0;
-  first_ready_ = ready_count_ = 0;
+  ready_lanes_.fill(0);
+  ready_warps_ = 0;
   waiting_lanes_.fill(0);
   shared_.begin_block();
-  const int count = static_cast<int>(threads_.size());
   for (int rank = 0; rank < count; ++rank) {
     ScheduledThread& thread = threads_[rank];
     const auto number = static_cast<unsigned>(rank);
@@ -200,8 +227,8 @@ void Scheduler::run_block(std::int64_t index) {
     thread.state = ThreadState::fresh;
     thread.warp_epoch = 0;
     thread.copies.clear();
-    push(order_ == Order::reverse ? count - 1 - rank : rank);
   }
+  make_all_ready();
   ScheduledThread& first = *pop();
   wake_fiber_for(first);
   switch_to(main_, first);

@@ -43,7 +43,6 @@ class Scheduler {
 
   int block_barrier(Vote vote, bool ballot, const Location& location);
   void meet_in_warp(std::uint32_t mask, void* record, Combine combine, const Location& location);
-  void yield();
 
   ScheduledThread& running() { return static_cast<ScheduledThread&>(*current); }
   SharedMemory& shared() { return shared_; }
@@ -58,7 +57,7 @@ class Scheduler {
 
  private:
   struct FiberLife {
-    Scheduler* scheduler;
+    Scheduler* scheduler = nullptr;
     ScheduledThread* first = nullptr;  // to begin with when the fiber is woken
     std::unique_ptr<Fiber> fiber;
   };
@@ -75,10 +74,14 @@ class Scheduler {
   void switch_to(Fiber& from, ScheduledThread& next);
   [[noreturn]] void abandon(Fiber& from);
 
-  void push(int rank);
+  void make_all_ready();
+  void make_ready(int warp, std::uint32_t lanes);
+  std::uint32_t lanes_of(int warp) const;
+  /// The next ready thread, of the warp that ran last as long as it can go on: without a barrier
+  /// warps so come as far apart as they can. Null where no thread is ready.
   ScheduledThread* pop();
-  void release_barrier(const ScheduledThread* last);
-  void release_warp(ScheduledThread& last, int first, std::uint32_t mask);
+  void release_barrier();
+  void release_warp(const ScheduledThread& last, Combine combine);
   void require_same_meeting(const ScheduledThread& mine, const ScheduledThread& other) const;
   std::string describe_deadlock() const;
 
@@ -87,11 +90,11 @@ class Scheduler {
   std::vector<FiberLife*> free_fibers_;
 
   std::vector<ScheduledThread> threads_;
-  std::array<std::uint32_t, kMostThreads / kWarpSize> waiting_lanes_{};  // of every warp
-  // Ready threads, in a ring.
-  std::array<std::uint16_t, kMostThreads> ready_{};
-  unsigned first_ready_ = 0;
-  unsigned ready_count_ = 0;
+  // Of every warp:
+  std::array<std::uint32_t, kMostThreads / kWarpSize> waiting_lanes_{};
+  std::array<std::uint32_t, kMostThreads / kWarpSize> ready_lanes_{};
+  std::uint32_t ready_warps_ = 0;
+  int last_warp_ = 0;
 
   LaunchShape shape_;
   void (*body_)(const void*) = nullptr;

@@ -131,12 +131,13 @@ void combine_load_transposed(void* const* records, std::uint32_t mask) {
   }
 }
 
-void load_matrices(std::uint32_t (&r)[4], const void* row, Combine combine, const Location& where) {
+void load_matrices(std::uint32_t (&r)[4], const void* row, Combine combine, const Location& where,
+                   const void* code) {
   if (reinterpret_cast<std::uintptr_t>(row) % kRowBytes != 0 || !is_shared(row)) {
     fail(fmt::format("ldmatrix at {}: {} is not in shared memory at a multiple of {} bytes",
                      describe(where), fmt::ptr(row), kRowBytes));
   }
-  note_access(row, kRowBytes, false);
+  note_access(row, kRowBytes, AccessKind::read, code);
   LoadRecord record{r, static_cast<const std::byte*>(row)};
   meet_in_warp(kWholeWarp, &record, combine, where);
 }
@@ -156,11 +157,11 @@ void warp_mma_m16n8k8_tf32(float (&d)[4], const std::uint32_t (&a)[4], const std
 }
 
 void warp_ldmatrix_x4(std::uint32_t (&r)[4], const void* row, Location where) {
-  load_matrices(r, row, combine_load, where);
+  load_matrices(r, row, combine_load, where, __builtin_return_address(0));
 }
 
 void warp_ldmatrix_x4_trans(std::uint32_t (&r)[4], const void* row, Location where) {
-  load_matrices(r, row, combine_load_transposed, where);
+  load_matrices(r, row, combine_load_transposed, where, __builtin_return_address(0));
 }
 
 }  // namespace longscan::cuda_on_cpu

@@ -55,9 +55,6 @@ inline void __threadfence() {
 inline void __threadfence_block() {
   asm volatile("" ::: "memory");
 }
-inline void __nanosleep(unsigned) {
-  longscan::cuda_on_cpu::yield();
-}
 [[noreturn]] inline void __trap() {
   longscan::cuda_on_cpu::fail("__trap()");
 }

@@ -9,7 +9,6 @@
 #include "kernels/error.h"
 #include "tests/support/communicator_suite.h"
 #include "tests/support/device_ranks.h"
-#include "tests/support/on_cuda.h"
 #include "tests/support/ranks.h"
 
 namespace longscan::test {
@@ -27,9 +26,7 @@ std::vector<Ranks> thread_ranks() {
 // Threads with a device each, whose memory the data lie in.
 std::vector<Ranks> device_ranks() {
   std::vector<Ranks> all;
-  for (const Carrier carrier : {Carrier::host, Carrier::nccl}) {
-    if (!has_cuda() || (carrier == Carrier::nccl && !has_nccl())) continue;
-    const bool nccl = carrier == Carrier::nccl;
+  for (const Carrier carrier : carriers_of_threads()) {
     for (const int count : kRankCounts) {
       const auto run = [count, carrier](const auto& body) {
         run_device_ranks(count, carrier, [&](Communicator& group, Device& device) {
@@ -37,7 +34,9 @@ std::vector<Ranks> device_ranks() {
           body(through);
         });
       };
-      all.push_back({(nccl ? "nccl_" : "host_") + std::to_string(count), run, !nccl});
+      all.push_back({.name = name_of(carrier) + "_" + std::to_string(count),
+                     .run = run,
+                     .sums_in_rank_order = carrier != Carrier::nccl});
     }
   }
   return all;

@@ -31,6 +31,7 @@ void on_ranks(int ranks,
   run_ranks(ranks, [&](Communicator& host) {
     Device device = Device::cuda(0);
     NcclCommunicator group(host, device);
+    host.barrier();  // nobody fails while others are still on their way
     body(group, host, device);
   });
 }

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -13,6 +14,23 @@
 #include "tests/support/device_numbers.h"
 
 namespace longscan::test {
+
+/// What can carry data between GPUs here; nothing where there is none.
+inline std::vector<Carrier> carriers() {
+  if (find_cuda_devices().count == 0) return {};
+  return has_nccl() ? std::vector{Carrier::host, Carrier::nccl} : std::vector{Carrier::host};
+}
+
+/// The same between threads that share a GPU: a real NCCL refuses, the emulated GPU's does not.
+inline std::vector<Carrier> carriers_of_threads() {
+  std::vector<Carrier> all = carriers();
+  if (!all.empty() && Device::cuda(0).name() != "cuda_on_cpu") std::erase(all, Carrier::nccl);
+  return all;
+}
+
+inline std::string name_of(Carrier carrier) {
+  return carrier == Carrier::nccl ? "nccl" : "host";
+}
 
 /// Ranks as threads that share the first GPU.
 inline void run_device_ranks(int ranks, Carrier carrier,

@@ -16,6 +16,11 @@ inline bool has_cuda() {
   return find_cuda_devices().count > 0;
 }
 
+/// Whether it is the stand-in, which takes a million times as long.
+inline bool is_stand_in(const Device& gpu) {
+  return gpu.name() == "cuda_on_cpu";
+}
+
 /// Runs operations whose operands are views of host tensors: copies these to the GPU, puts the
 /// copies in the operands' place, and copies all back behind the operation.
 class OnCuda {
