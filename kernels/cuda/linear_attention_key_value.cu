@@ -231,7 +231,7 @@ __device__ void differentiate_tile(const Block<T, kDim>& block, int tile, const 
   for (int n = 0; n < S::kFeatureTiles; ++n) phi[n] = widened(key[n]);
   differentiate(block, d_phi, phi, work.total);
   if (block.map.projected()) {
-    project_back(block, d_phi, work.d_key);
+    project_back(block, tile, d_phi, work.d_key);
   } else {
     __syncwarp();
 #pragma unroll
@@ -319,6 +319,7 @@ __global__ void __launch_bounds__(Sizes<T, kDim>::kThreads, kDim == 128 ? 1 : 2)
   const Call<T>& call = pass.call;
   const Block<T, kDim> block(call.map, kInputs);
   const Place place(call);
+  take_resident_projection(block);
   const auto work_on = [&](const Chunk& chunk) {
     fetch_rows(block, kKey, call.key, place.head, chunk.begin, chunk.count);
     fetch_rows(block, kValue, call.value, place.head, chunk.begin, chunk.count);

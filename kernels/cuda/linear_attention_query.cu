@@ -104,7 +104,7 @@ __device__ void differentiate_tile(const Block<T, kDim>& block, int tile, const 
   RowPair total{};  // cancels, as |x~|^2 of a query does
   differentiate(block, d_phi, phi, total);
   if (block.map.projected()) {
-    project_back(block, d_phi, d_query);
+    project_back(block, tile, d_phi, d_query);
   } else {
     __syncwarp();
 #pragma unroll
@@ -166,6 +166,7 @@ __global__ void __launch_bounds__(Sizes<T, kDim>::kThreads, Sizes<T, kDim>::kBlo
   const Call<T>& call = pass.call;
   const Block<T, kDim> block(call.map, kInputs);
   const Place place(call);
+  take_resident_projection(block);
   const auto fetch = [&](const Chunk& chunk) {
     if constexpr (kCausal) {
       fetch_rows(block, kKey, call.key, place.head, chunk.begin, chunk.count);
