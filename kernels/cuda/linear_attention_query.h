@@ -3,6 +3,8 @@
 // Of a chunk, with S the state before it and g~ what its outputs hand back:
 // d_phi_q = g~ S^T + tril(g~ V~^T) phi_k, then S += phi_k^T V~. The normaliser is divided by in
 // f32, behind the products.
+#pragma once
+
 #include "kernels/cuda/linear_attention_runs.h"
 
 namespace longscan::gpu_attention {
@@ -215,7 +217,5 @@ void run(Cuda& cuda, const QueryPass<T>& pass) {
         kInputs);
   });
 }
-template void run(Cuda&, const QueryPass<float>&);
-template void run(Cuda&, const QueryPass<__nv_bfloat16>&);
 
 }  // namespace longscan::gpu_attention

@@ -5,6 +5,8 @@
 // d_v = phi_k R + triu(phi_k phi_q^T) g~, then R += phi_q^T g~. The queries' normalisers are taken
 // into phi_q, so that phi_q_i . phi_k_j is a share of token i's attention and g~ is [d_out, -(d_out
 // . out)]. A warp holds the gradients of its 16 keys in registers.
+#pragma once
+
 #include "kernels/cuda/linear_attention_runs.h"
 
 namespace longscan::gpu_attention {
@@ -364,7 +366,5 @@ void run(Cuda& cuda, const KeyValuePass<T>& pass) {
         pass, kInputs);
   });
 }
-template void run(Cuda&, const KeyValuePass<float>&);
-template void run(Cuda&, const KeyValuePass<__nv_bfloat16>&);
 
 }  // namespace longscan::gpu_attention
