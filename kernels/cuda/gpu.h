@@ -75,6 +75,6 @@ void launch(void (*kernel)(Parameters...), Grid grid, dim3 block, std::int64_t s
 
 #else
 
-#include "cuda_on_cpu.h"
+#include <cuda_on_cpu.h>
 
 #endif

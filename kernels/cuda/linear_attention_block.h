@@ -46,6 +46,7 @@ struct Map {
   int dim = 0;
   float scale = 1;  ///< of the products with the projection
   bool vectors = false;
+  bool resident = false;  ///< all of the projection stays in shared memory
 
   static Map of(const FeatureMap& map, std::int64_t dim);
   __host__ __device__ bool projected() const { return projection != nullptr; }
@@ -109,7 +110,7 @@ struct Sizes {
   static constexpr int kWarps = sizeof(T) == 4 && kDim == 128 ? 2 : 4;
   static constexpr int kThreads = 32 * kWarps;
   /// Blocks that a multiprocessor's shared memory has room for, and so its registers must.
-  static constexpr int kBlocks = kDim == 128 ? 1 : sizeof(T) == 4 ? 2 : kDim == 64 ? 3 : 4;
+  static constexpr int kBlocks = kDim == 128 ? 1 : sizeof(T) == 4 ? 2 : 3;
   static constexpr int kRows = mma::kTile * kWarps;        ///< tokens of a chunk
   static constexpr int kFeatures = kDim < 64 ? kDim : 64;  ///< of a tile of features
   static constexpr int kRowTiles = kRows / mma::kTile;
@@ -135,7 +136,7 @@ struct Block : Sizes<T, kDim> {
   int warp;
   T* inputs[kMostInputs];  ///< [kRows, kStride]: rows of the chunk
   T* phi;                  ///< [kRows, kPhiStride]: a tile of the features that are summed
-  T* projection;           ///< [kFeatures, kStride]: the rows of a tile
+  T* projection;           ///< [kFeatures or all features, kStride]
   float* sum;              ///< [features, kStateStride]
   float* normalizer;       ///< [features]
   float* weights;          ///< [kRows]: -(d_out . out)
@@ -159,7 +160,9 @@ struct Block : Sizes<T, kDim> {
                          padded(S::kRows * S::kPhiStride, sizeof(T)) +
                          padded(features * S::kStateStride, sizeof(float)) +
                          padded(features, sizeof(float)) + padded(S::kRows, sizeof(float));
-    if (map.projected()) bytes += padded(S::kFeatures * S::kStride, sizeof(T));
+    if (map.projected()) {
+      bytes += padded((map.resident ? features : S::kFeatures) * S::kStride, sizeof(T));
+    }
     if (map.exponential()) {
       bytes += 3 * padded(features, sizeof(float)) + 4 * padded(S::kFeatures, sizeof(float)) +
                padded(S::kWarps * S::kFeatures, sizeof(float));
@@ -179,7 +182,8 @@ struct Block : Sizes<T, kDim> {
     sum = arena.take<float>(features * S::kStateStride);
     normalizer = arena.take<float>(features);
     weights = arena.take<float>(S::kRows);
-    projection = map.projected() ? arena.take<T>(S::kFeatures * S::kStride) : nullptr;
+    const std::size_t projected = map.resident ? features : S::kFeatures;
+    projection = map.projected() ? arena.take<T>(projected * S::kStride) : nullptr;
     exponent = highest = next = ratio = sent_reference = seen_reference = first = warp_highest =
         nullptr;
     if (!map.exponential()) return;
@@ -195,106 +199,14 @@ struct Block : Sizes<T, kDim> {
 
   __device__ int thread() const { return static_cast<int>(threadIdx.x); }
   __device__ int tiles() const { return S::tiles(map); }
+  /// The rows of a tile of the projection.
+  __device__ T* projection_of(int tile) const {
+    return projection + (map.resident ? tile * S::kFeatures * S::kStride : 0);
+  }
   /// The warp's rows of an input.
   __device__ T* own(int input) const { return inputs[input] + warp * mma::kTile * S::kStride; }
   /// The chunk's row that a lane's number of a tile of the warp's rows belongs to.
   __device__ int row(int index) const { return warp * mma::kTile + mma::row_of(lane, index); }
 };
-
-/// Begins to copy rows [begin, begin + count) to an input, zeros behind and beside them.
-template <class T, int kDim>
-__device__ void fetch_rows(const Block<T, kDim>& block, int input, const Rows<T>& from,
-                           std::int64_t head, std::int64_t begin, int count) {
-  using S = Sizes<T, kDim>;
-  T* to = block.inputs[input];
-  if (!from.vectors) {
-    for (int i = block.thread(); i < S::kRows * kDim; i += S::kThreads) {
-      const int row = i / kDim, column = i % kDim;
-      const bool there = row < count && column < from.columns;
-      to[row * S::kStride + column] =
-          there ? from.row(begin + row, head)[column] : from_float<T>(0.0f);
-    }
-    return;
-  }
-  constexpr int kPerRow = kDim / kVector<T>;
-  for (int i = block.thread(); i < S::kRows * kPerRow; i += S::kThreads) {
-    const int row = i / kPerRow, column = i % kPerRow * kVector<T>;
-    const bool there = row < count && column < from.columns;
-    __pipeline_memcpy_async(to + row * S::kStride + column,
-                            there ? from.row(begin + row, head) + column : from.data, kVectorBytes,
-                            there ? 0 : kVectorBytes);
-  }
-}
-
-/// Begins to copy a tile of the projection.
-template <class T, int kDim>
-__device__ void fetch_projection(const Block<T, kDim>& block, int tile) {
-  using S = Sizes<T, kDim>;
-  const Map& map = block.map;
-  const T* projection = static_cast<const T*>(map.projection);
-  constexpr int kPerRow = kDim / kVector<T>;
-  for (int i = block.thread(); i < S::kFeatures * kPerRow; i += S::kThreads) {
-    const int feature = tile * S::kFeatures + i / kPerRow, column = i % kPerRow * kVector<T>;
-    const bool negated = feature >= map.projections;
-    const T* from =
-        projection +
-        static_cast<std::int64_t>(negated ? feature - map.projections : feature) * map.dim + column;
-    T* to = block.projection + i / kPerRow * S::kStride + column;
-    if (map.vectors && !negated && column < map.dim) {
-      __pipeline_memcpy_async(to, from, kVectorBytes);
-      continue;
-    }
-    for (int j = 0; j < kVector<T>; ++j) {
-      const float number =
-          feature < map.features && column + j < map.dim ? to_float(from[j]) : 0.0f;
-      to[j] = from_float<T>(negated ? -number : number);
-    }
-  }
-}
-
-__device__ inline void finish_fetches() {
-  __pipeline_commit();
-  __pipeline_wait_prior(0);
-}
-
-/// Writes the warp's rows of an input that lie in [first, last) of the chunk back to memory.
-template <class T, int kDim>
-__device__ void put_rows(const Block<T, kDim>& block, int input, const Rows<T>& to,
-                         std::int64_t head, std::int64_t begin, int first, int last) {
-  using S = Sizes<T, kDim>;
-  const T* from = block.own(input);
-  const int base = block.warp * mma::kTile;
-  __syncwarp();
-  if (!to.vectors) {
-    for (int i = block.lane; i < mma::kTile * kDim; i += 32) {
-      const int row = base + i / kDim, column = i % kDim;
-      if (row < first || row >= last || column >= to.columns) continue;
-      to.row(begin + row, head)[column] = from[i / kDim * S::kStride + column];
-    }
-    return;
-  }
-  constexpr int kPerRow = kDim / kVector<T>;
-  for (int i = block.lane; i < mma::kTile * kPerRow; i += 32) {
-    const int row = base + i / kPerRow, column = i % kPerRow * kVector<T>;
-    if (row < first || row >= last || column >= to.columns) continue;
-    using Vector = Pack<T, kVector<T>>;
-    *reinterpret_cast<Vector*>(to.row(begin + row, head) + column) =
-        *reinterpret_cast<const Vector*>(from + i / kPerRow * S::kStride + column);
-  }
-}
-
-/// Puts a tile of numbers in the warp's rows [first, last) of an input, from `column` on.
-template <class T, int kDim>
-__device__ void stage(const Block<T, kDim>& block, int input, int column,
-                      const mma::Accumulator& tile, int first, int last) {
-  T* to = block.own(input) + column;
-#pragma unroll
-  for (int i = 0; i < mma::kLane; i += 2) {
-    if (block.row(i) < first || block.row(i) >= last) continue;
-    T* at =
-        to + mma::row_of(block.lane, i) * Sizes<T, kDim>::kStride + mma::column_of(block.lane, i);
-    store<2>(at, {tile[i], tile[i + 1]});
-  }
-}
 
 }  // namespace longscan::gpu_attention

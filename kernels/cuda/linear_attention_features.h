@@ -90,8 +90,8 @@ __device__ void project(const Block<T, kDim>& block, int input, int tile,
 #pragma unroll
     for (int n = 0; n < S::kFeatureTiles; ++n) {
       mma::Fragment<T> w;
-      mma::load(w, block.projection + n * mma::kTile * S::kStride + k * mma::kTile, S::kStride,
-                block.lane);
+      mma::load(w, block.projection_of(tile) + n * mma::kTile * S::kStride + k * mma::kTile,
+                S::kStride, block.lane);
       mma::multiply(products[n], x, w);
     }
   }
@@ -253,7 +253,7 @@ __device__ void differentiate(const Block<T, kDim>& block,
 
 /// d_x += d_products W of a tile, without the scale.
 template <class T, int kDim>
-__device__ void project_back(const Block<T, kDim>& block,
+__device__ void project_back(const Block<T, kDim>& block, int tile,
                              const mma::Accumulator (&d_products)[Sizes<T, kDim>::kFeatureTiles],
                              mma::Accumulator (&d_x)[Sizes<T, kDim>::kDimTiles]) {
   using S = Sizes<T, kDim>;
@@ -263,7 +263,8 @@ __device__ void project_back(const Block<T, kDim>& block,
 #pragma unroll
     for (int n = 0; n < S::kDimTiles; ++n) {
       mma::Fragment<T> w;
-      mma::load_transposed(w, block.projection + k * mma::kTile * S::kStride + n * mma::kTile,
+      mma::load_transposed(w,
+                           block.projection_of(tile) + k * mma::kTile * S::kStride + n * mma::kTile,
                            S::kStride, block.lane);
       mma::multiply(d_x[n], left, w);
     }

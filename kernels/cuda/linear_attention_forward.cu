@@ -1,8 +1,9 @@
 // Outputs of linear attention on the GPU.
 //
-// Of a chunk, with S the state before it:  O = phi_q S + tril(phi_q phi_k^T) V, then S += phi_k^T
-// V. Where attention is not causal, S is the document's and O = phi_q S. A warp holds the scores
-// and the outputs of its 16 queries in registers; features pass by tile by tile.
+// Of a chunk, with S the state before it:
+//   O = phi_q S + tril(phi_q phi_k^T) V,  then S += phi_k^T V.
+// Where attention is not causal, S is the document's and O = phi_q S. A warp holds the outputs of
+// its 16 queries in registers; features pass by tile by tile.
 #include "kernels/cuda/linear_attention_runs.h"
 
 namespace longscan::gpu_attention {
@@ -179,6 +180,7 @@ __global__ void __launch_bounds__(Sizes<T, kDim>::kThreads, Sizes<T, kDim>::kBlo
   const Call<T>& call = pass.call;
   const Block<T, kDim> block(call.map, kCausal ? kInputs : 2);
   const Place place(call);
+  take_resident_projection(block);
   const auto fetch = [&](const Chunk& chunk) {
     fetch_rows(block, kQuery, call.query, place.head, chunk.begin, chunk.count);
     if constexpr (kCausal) {

@@ -97,14 +97,16 @@ void for_head_size(std::int64_t dim, std::int64_t value_dim, Body&& body) {
 
 /// Launches a block for every piece of every head.
 template <class T, int kDim, class Pass>
-void launch_blocks(Cuda& cuda, void (*kernel)(Pass), const Pass& pass, int inputs) {
+void launch_blocks(Cuda& cuda, void (*kernel)(Pass), Pass pass, int inputs) {
   const Call<T>& call = pass.call;
   if (call.heads == 0) return;
-  const std::int64_t bytes = Block<T, kDim>::shared_bytes(call.map, inputs);
-  if (bytes > cuda.shared_memory()) {
-    refuse_state(call.map.features, kDim, bytes, cuda.shared_memory());
+  const auto bytes = [&] { return Block<T, kDim>::shared_bytes(call.map, inputs); };
+  pass.call.map.resident = call.map.projected();
+  if (bytes() > cuda.shared_memory()) pass.call.map.resident = false;
+  if (bytes() > cuda.shared_memory()) {
+    refuse_state(call.map.features, kDim, bytes(), cuda.shared_memory());
   }
-  launch(kernel, Grid(call.heads * call.pieces), dim3(Sizes<T, kDim>::kThreads), bytes,
+  launch(kernel, Grid(call.heads * call.pieces), dim3(Sizes<T, kDim>::kThreads), bytes(),
          cuda.stream(), pass);
 }
 

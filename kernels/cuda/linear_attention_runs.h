@@ -78,15 +78,6 @@ __device__ void load_beginning(const Block<T, kDim>& block, const Call<T>& call,
   __syncthreads();
 }
 
-/// The tile's projection, there for all.
-template <class T, int kDim>
-__device__ void take_projection(const Block<T, kDim>& block, int tile) {
-  if (!block.map.projected()) return;
-  fetch_projection(block, tile);
-  finish_fetches();
-  __syncthreads();
-}
-
 /// Walks through a chunk's rows run by run, forwards. `fits(run)` leaves the exponents of a run's
 /// keys for `body(run)`, and tells whether none rises too far; a run that does not fit is halved.
 template <class T, int kDim, class Fits, class Body>

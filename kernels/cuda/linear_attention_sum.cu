@@ -15,6 +15,7 @@ __global__ void __launch_bounds__(Sizes<T, kDim>::kThreads, Sizes<T, kDim>::kBlo
   const Call<T>& call = pass.call;
   const Block<T, kDim> block(call.map, kInputs);
   const Place place(call);
+  take_resident_projection(block);
   const Range range = side_of({place.begin, place.end}, pass.side, call.starts, call.starts_count);
   clear_state(block);
   __syncthreads();

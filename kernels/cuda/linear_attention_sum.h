@@ -2,6 +2,7 @@
 // values, or queries with what their outputs hand back.
 #pragma once
 
+#include "kernels/cuda/linear_attention_rows.h"
 #include "kernels/cuda/linear_attention_state.h"
 
 namespace longscan::gpu_attention {
@@ -58,11 +59,7 @@ __device__ RowPair query_rows(const Block<T, kDim>& block, const Call<T>& call, 
 template <class T, int kDim, bool kGradients>
 __device__ void add_tile(const Block<T, kDim>& block, int tile, const RowPair& rows) {
   using S = Sizes<T, kDim>;
-  if (block.map.projected()) {
-    fetch_projection(block, tile);
-    finish_fetches();
-    __syncthreads();
-  }
+  take_projection(block, tile);
   mma::Accumulator phi[S::kFeatureTiles];
   project(block, 0, tile, phi);
   if (block.map.exponential()) {

@@ -7,7 +7,7 @@ failures=0
 
 # includes ROOM: FILE:LINE:what is included
 includes() {
-  grep -rnoE --include=*.h --include=*.cpp '^ *# *include *[<"][^>"]+[>"]' "$1" |
+  grep -rnoE --include=*.h --include=*.cpp --include=*.cu '^ *# *include *[<"][^>"]+[>"]' "$1" |
     sed -E 's/ *# *include *//'
 }
 

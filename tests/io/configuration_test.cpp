@@ -91,7 +91,8 @@ TEST(Configuration, FindsAKeyThatStandsInTheWrongSection) {
 
 TEST(Configuration, ListsTheKeysWhenNoneIsNear) {
   EXPECT_THAT(parse_error("parallel { gpus: 3 }"),
-              HasSubstr("unknown key 'gpus' in 'parallel', choose among 'sequence', 'threads', 'device', 'communicator'"));
+              HasSubstr("unknown key 'gpus' in 'parallel', choose among 'sequence', 'threads', "
+                        "'device', 'communicator'"));
 }
 
 TEST(Configuration, ListsTheValuesOfAnEnumeration) {

@@ -1,6 +1,6 @@
 // Owned memory and the arena's promise: nothing is allocated after the first step.
-#include "kernels/arena.h"
 #include "kernels/buffer.h"
+#include "kernels/arena.h"
 
 #include <gtest/gtest.h>
 

@@ -84,6 +84,15 @@ TEST_F(LinearAttentionOnCuda, IsTheDefinitionAtEverySizeOfHeads) {
   }
 }
 
+TEST_F(LinearAttentionOnCuda, IsTheDefinitionWhereTheProjectionDoesNotStayInSharedMemory) {
+  for (const bool causal : {true, false}) {
+    for (const FeatureKind kind : {FeatureKind::favor_softmax, FeatureKind::favor_relu}) {
+      const Operands operands({70, 1, 64, 64, {}}, {.kind = kind, .causal = causal}, 0.5, 256);
+      expect_truth(device(), kSingle, operands);
+    }
+  }
+}
+
 std::vector<double> both(const std::vector<double>& a, const std::vector<double>& b) {
   std::vector<double> all = a;
   all.insert(all.end(), b.begin(), b.end());

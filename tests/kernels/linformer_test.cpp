@@ -285,7 +285,7 @@ TEST(Linformer, RefusesShapesThatDoNotFit) {
   expect_error(ErrorKind::internal, "LinformerProject.key_projection",
                [&] { device.run(project); });
   LinformerAttend attend{.out = c.out, .log_sum = c.log_sum, .queries = c.queries()};
-  const OwnedTensor starts(DType::i64, {1}, {4});
+  const OwnedTensor starts(DType::i64, {2}, {4, 6});
   attend.queries.document_starts = starts;
   expect_error(ErrorKind::internal, "LinformerAttend.projected", [&] { device.run(attend); });
 }

@@ -45,15 +45,15 @@ inline std::string describe(const AttentionForm& form) {
 
 /// Random operands of one call, as doubles, and what attention makes of them by its definition.
 struct AttentionOperands {
-  static constexpr std::int64_t kProjections = 21;
-
   AttentionShape shape;
   AttentionForm form;
+  std::int64_t projections;
   std::vector<double> query, key, value, d_out, projection;
   std::vector<std::uint8_t> attended;
 
-  explicit AttentionOperands(AttentionShape s, AttentionForm f = {}, double scale = 1)
-      : shape(std::move(s)), form(f) {
+  explicit AttentionOperands(AttentionShape s, AttentionForm f = {}, double scale = 1,
+                             std::int64_t projection_rows = 21)
+      : shape(std::move(s)), form(f), projections(projection_rows) {
     const auto fill = [&](std::vector<double>& values, std::int64_t count, std::uint64_t step,
                           double deviation) {
       for (std::int64_t i = 0; i < count; ++i) {
@@ -66,7 +66,7 @@ struct AttentionOperands {
     fill(key, rows * shape.dim, 1, scale);
     fill(value, rows * shape.value_dim, 2, 1);
     fill(d_out, rows * shape.value_dim, 3, 1);
-    fill(projection, kProjections * shape.dim, 4, 1);
+    fill(projection, projections * shape.dim, 4, 1);
     for (std::int64_t i = 0; i < shape.tokens; ++i) {
       attended.push_back(form.masked && i % 3 == 1 ? 0 : 1);
     }
@@ -87,7 +87,7 @@ struct AttentionOperands {
     }
     for (const double sign : {1.0, -1.0}) {
       if (sign < 0 && form.kind != FeatureKind::favor_hyperbolic) break;
-      for (std::int64_t f = 0; f < kProjections; ++f) {
+      for (std::int64_t f = 0; f < projections; ++f) {
         double product = 0, square = 0;
         for (std::int64_t i = 0; i < shape.dim; ++i) {
           product += projection[f * shape.dim + i] * x[i];
@@ -95,7 +95,8 @@ struct AttentionOperands {
         }
         phi.push_back(exponential
                           ? sign * product / std::pow(dim, 0.25) - square / std::sqrt(dim) / 2
-                          : std::max(product, 0.0) / std::sqrt(double{kProjections}) + 1e-3);
+                          : std::max(product, 0.0) / std::sqrt(static_cast<double>(projections)) +
+                                1e-3);
       }
     }
     return phi;
@@ -197,7 +198,7 @@ struct AttentionTensors {
       input.key_mask = Tensor::dense(attended.data(), DType::u8, {s.tokens});
     }
     if (input.feature_map.has_projection()) {
-      input.feature_map.projection = make({AttentionOperands::kProjections, s.dim});
+      input.feature_map.projection = make({o.projections, s.dim});
       std::copy(o.projection.begin(), o.projection.end(),
                 input.feature_map.projection.template as<T>());
     }

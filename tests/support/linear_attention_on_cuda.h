@@ -31,7 +31,7 @@ class AttentionOnCuda {
         dtype_(dtype),
         joint_(dtype, {o.shape.tokens, o.shape.heads * (2 * o.shape.dim + o.shape.value_dim)}),
         d_joint_(dtype, {o.shape.tokens, o.shape.heads * (2 * o.shape.dim + o.shape.value_dim)}),
-        projection_(dtype, {AttentionOperands::kProjections, o.shape.dim}, o.projection),
+        projection_(dtype, {o.projections, o.shape.dim}, o.projection),
         starts_(DType::i64, {std::ssize(o.shape.starts)}),
         attended_(DType::u8, {o.shape.tokens}),
         out_(dtype, {o.shape.tokens, o.shape.heads, o.shape.value_dim}),

@@ -58,8 +58,8 @@ std::vector<double> losses_of(const ModelOptions& model, Device device, const Li
   std::vector<double> losses;
   run_ranks(1, [&](Communicator& world) {
     Mesh mesh(world, 0);
-    Trainer trainer(model, {.learning_rate = 2e-3, .warmup_steps = steps / 2, .total_steps = steps}, 1,
-                    device, mesh);
+    Trainer trainer(model, {.learning_rate = 2e-3, .warmup_steps = steps / 2, .total_steps = steps},
+                    1, device, mesh);
     const RankLine mine = shards_of(line, 1, 1, 0);
     for (int step = 0; step < steps; ++step) {
       const LossTotals totals = trainer.step(mine.shards).totals;

@@ -3,6 +3,8 @@
 // Of a chunk, with S the state before it and g~ what its outputs hand back:
 // d_phi_q = g~ S^T + tril(g~ V~^T) phi_k, then S += phi_k^T V~. The normaliser is divided by in
 // f32, behind the products.
+#pragma once
+
 #include "kernels/cuda/linear_attention_runs.h"
 
 namespace longscan::gpu_attention {
@@ -104,7 +106,7 @@ __device__ void differentiate_tile(const Block<T, kDim>& block, int tile, const 
   RowPair total{};  // cancels, as |x~|^2 of a query does
   differentiate(block, d_phi, phi, total);
   if (block.map.projected()) {
-    project_back(block, d_phi, d_query);
+    project_back(block, tile, d_phi, d_query);
   } else {
     __syncwarp();
 #pragma unroll
@@ -166,6 +168,7 @@ __global__ void __launch_bounds__(Sizes<T, kDim>::kThreads, Sizes<T, kDim>::kBlo
   const Call<T>& call = pass.call;
   const Block<T, kDim> block(call.map, kInputs);
   const Place place(call);
+  take_resident_projection(block);
   const auto fetch = [&](const Chunk& chunk) {
     if constexpr (kCausal) {
       fetch_rows(block, kKey, call.key, place.head, chunk.begin, chunk.count);
@@ -214,7 +217,5 @@ void run(Cuda& cuda, const QueryPass<T>& pass) {
         kInputs);
   });
 }
-template void run(Cuda&, const QueryPass<float>&);
-template void run(Cuda&, const QueryPass<__nv_bfloat16>&);
 
 }  // namespace longscan::gpu_attention

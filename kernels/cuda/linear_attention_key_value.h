@@ -5,6 +5,8 @@
 // d_v = phi_k R + triu(phi_k phi_q^T) g~, then R += phi_q^T g~. The queries' normalisers are taken
 // into phi_q, so that phi_q_i . phi_k_j is a share of token i's attention and g~ is [d_out, -(d_out
 // . out)]. A warp holds the gradients of its 16 keys in registers.
+#pragma once
+
 #include "kernels/cuda/linear_attention_runs.h"
 
 namespace longscan::gpu_attention {
@@ -231,7 +233,7 @@ __device__ void differentiate_tile(const Block<T, kDim>& block, int tile, const 
   for (int n = 0; n < S::kFeatureTiles; ++n) phi[n] = widened(key[n]);
   differentiate(block, d_phi, phi, work.total);
   if (block.map.projected()) {
-    project_back(block, d_phi, work.d_key);
+    project_back(block, tile, d_phi, work.d_key);
   } else {
     __syncwarp();
 #pragma unroll
@@ -319,6 +321,7 @@ __global__ void __launch_bounds__(Sizes<T, kDim>::kThreads, kDim == 128 ? 1 : 2)
   const Call<T>& call = pass.call;
   const Block<T, kDim> block(call.map, kInputs);
   const Place place(call);
+  take_resident_projection(block);
   const auto work_on = [&](const Chunk& chunk) {
     fetch_rows(block, kKey, call.key, place.head, chunk.begin, chunk.count);
     fetch_rows(block, kValue, call.value, place.head, chunk.begin, chunk.count);
@@ -363,7 +366,5 @@ void run(Cuda& cuda, const KeyValuePass<T>& pass) {
         pass, kInputs);
   });
 }
-template void run(Cuda&, const KeyValuePass<float>&);
-template void run(Cuda&, const KeyValuePass<__nv_bfloat16>&);
 
 }  // namespace longscan::gpu_attention

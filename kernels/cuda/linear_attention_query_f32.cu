@@ -1,0 +1,8 @@
+// Gradients of queries in f32: a file of its own, for its compilation takes a minute.
+#include "kernels/cuda/linear_attention_query.h"
+
+namespace longscan::gpu_attention {
+
+template void run(Cuda&, const QueryPass<float>&);
+
+}  // namespace longscan::gpu_attention
