@@ -220,23 +220,31 @@ ExchangeEstimate exchange_of(const ModelOptions& model, const Layout& layout) {
 
 double measure_peak(Device& device, DType dtype) {
   using Clock = std::chrono::steady_clock;
-  const std::int64_t size = device.on_host() ? 1024 : 8192;
-  const double flops = 2.0 * std::pow(static_cast<double>(size), 3);
+  constexpr std::int64_t kLargest = 8192;
+  constexpr double kLongEnough = 2e-3;  // beside which starting a product costs nothing
   constexpr double kSeconds = 0.2;
-  const Buffer memory = device.allocate(3 * size * size * size_of(dtype));
-  const Tensor all = Tensor::dense(memory.data(), dtype, {3, size, size});
-  // Zeros: a product takes as long as with other numbers.
-  const auto multiply = [&] {
+  std::int64_t size = 1024;
+  Buffer memory;  // zeros: a product takes as long as with other numbers
+  const auto seconds_of_product = [&] {
+    const Tensor all = Tensor::dense(memory.data(), dtype, {3, size, size});
+    const Clock::time_point begin = Clock::now();
     device.run(MatMul{.out = all.at(0), .a = all.at(1), .b = all.at(2)});
     device.synchronize();
+    return std::chrono::duration<double>(Clock::now() - begin).count();
   };
-  multiply();
+  const auto make_room = [&] {
+    memory = device.allocate(3 * size * size * size_of(dtype));
+    seconds_of_product();  // the first one prepares the others
+  };
+  make_room();
+  while (size < kLargest && seconds_of_product() < kLongEnough) {
+    size *= 2;
+    make_room();
+  }
+  const double flops = 2.0 * std::pow(static_cast<double>(size), 3);
   double best = 0;
-  double spent = 0;
-  while (spent < kSeconds) {
-    const Clock::time_point begin = Clock::now();
-    multiply();
-    const double seconds = std::chrono::duration<double>(Clock::now() - begin).count();
+  for (double spent = 0; spent < kSeconds;) {
+    const double seconds = seconds_of_product();
     best = std::max(best, flops / seconds);
     spent += seconds;
   }

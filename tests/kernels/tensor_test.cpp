@@ -105,7 +105,7 @@ TEST(Contract, MessagesNameTheOperandWhatItIsAndWhatItShouldBe) {
                [&] { require_dense("Add.b", matrix.columns(0, 3)); });
   expect_error(ErrorKind::internal, "Add.b is absent, the contract is [4]",
                [&] { require_shape("Add.b", {}, {4}); });
-  expect_error(ErrorKind::internal, "Add.b is i64[2], the contract is f32 or f64",
+  expect_error(ErrorKind::internal, "Add.b is i64[2], the contract is f32, f64 or bf16",
                [] { require_float("Add.b", Tensor::dense(nullptr, DType::i64, {2})); });
   expect_error(ErrorKind::internal, "x is out of contract, it is odd",
                [] { require(false, "x", "is odd"); });

@@ -30,33 +30,34 @@ class CudaTest : public ProgramTest {
 };
 
 TEST_F(CudaTest, trains_as_the_cpu_does_on_any_ranks) {
-  succeed("train --config small.textproto --run cpu --device=cpu");
+  const std::string train = "train --config small.textproto --max-steps 4 --set data.batch=2 ";
+  succeed(train + "--run cpu --device=cpu");
   const std::vector<double> loss = metric(folder_ / "cpu", "loss");
-  EXPECT_THAT(loss, SizeIs(12));
+  EXPECT_THAT(loss, SizeIs(4));
   for (const int ranks : {1, 2}) {
     const std::string run = "gpu-" + std::to_string(ranks);
-    const std::string told = on_gpu(
-        ranks, "train --config small.textproto --device=cuda --communicator=mpi --run " + run);
+    const std::string told = on_gpu(ranks, train + "--device=cuda --communicator=mpi --run " + run);
     EXPECT_THAT(told, HasSubstr("fp32, by MPI"));
     expect_near(metric(folder_ / run, "loss"), loss, 1e-4);
     expect_near(metric(folder_ / run, "validation_loss"),
                 metric(folder_ / "cpu", "validation_loss"), 1e-4);
   }
-  on_gpu(2, "train --config small.textproto --precision=bf16 --communicator=mpi --run rounded");
+  on_gpu(2, train + "--precision=bf16 --communicator=mpi --run rounded");
   expect_near(metric(folder_ / "rounded", "loss"), loss, 2e-2);
 }
 
 TEST_F(CudaTest, checkpoints_go_from_gpu_to_cpu_and_back) {
-  const std::string train = "train --config small.textproto --run run --max-steps ";
-  on_gpu(1, train + "4");
-  succeed(train + "8 --device=cpu");
-  on_gpu(2, train + "12 --communicator=mpi");
-  succeed("train --config small.textproto --run cpu");
+  const std::string common = "train --config small.textproto --set data.batch=2 --run ";
+  const std::string train = common + "run --max-steps ";
+  on_gpu(1, train + "2");
+  succeed(train + "4 --device=cpu");
+  on_gpu(2, train + "6 --communicator=mpi");
+  succeed(common + "cpu --max-steps 6");
   expect_near({metric(folder_ / "run", "loss").back()}, {metric(folder_ / "cpu", "loss").back()},
               1e-4);
-  const std::string evaluated = on_gpu(2, "eval --checkpoint run --communicator=mpi");
+  const std::string evaluated = on_gpu(2, "eval --checkpoint run --windows 4 --communicator=mpi");
   EXPECT_NEAR(number_behind(evaluated, "loss"),
-              number_behind(succeed("eval --checkpoint run"), "loss"), 1e-3);
+              number_behind(succeed("eval --checkpoint run --windows 4"), "loss"), 1e-3);
   EXPECT_EQ(on_gpu(1, "generate --checkpoint run --samples 2 --max-tokens 20"),
             succeed("generate --checkpoint run --samples 2 --max-tokens 20"));
 }
