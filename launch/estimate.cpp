@@ -194,12 +194,12 @@ MemoryEstimate memory_of(const ModelOptions& model, const Layout& layout) {
   // Of the documents that two ranks share, both keep what Linformer projects.
   const std::int64_t documents = ceiling(layout.tokens_at_once, layout.window) + (shared ? 1 : 0);
   const std::int64_t activations =
-      layout.tokens_at_once * per_token + documents * projected_per_document(model);
+      layout.tokens_at_once * per_token * number + documents * projected_per_document(model) * sum;
   constexpr std::int64_t kTokenBytes = 16;  // token, target, position
   return {.parameters = parameters + rounded,
           .gradients = parameters,
           .moments = 2 * parameters,
-          .activations = activations * number,
+          .activations = activations,
           .states = (kept_states * state_numbers(model) + gathered * largest_state(model)) * sum,
           .tokens = layout.segments * layout.tokens_at_once * kTokenBytes};
 }

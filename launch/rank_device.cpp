@@ -10,27 +10,19 @@
 #include "dist/device_communicator.h"
 #include "io/host_name.h"
 #include "kernels/error.h"
+#include "kernels/gpu_address.h"
 #include "launch/verbs.h"
 
 namespace longscan {
 
 namespace {
 
-/// This rank among those of its machine.
-struct Place {
-  int index = 0;
-  int ranks = 0;
-};
-
-Place place_on_host(const Session& session) {
+/// Collective. The GPU of this rank among those that it sees: ranks of a machine take them in turn.
+int gpu_index(const Session& session) {
   const std::vector<std::string> hosts = gather_texts(session.world(), host_name());
-  Place place;
-  for (std::size_t rank = 0; rank < hosts.size(); ++rank) {
-    if (hosts[rank] != hosts[static_cast<std::size_t>(session.rank())]) continue;
-    if (static_cast<int>(rank) < session.rank()) ++place.index;
-    ++place.ranks;
-  }
-  return place;
+  const auto here = hosts.begin() + session.rank();
+  const auto before = static_cast<int>(std::count(hosts.begin(), here, *here));
+  return before % std::max(find_cuda_devices().count, 1);
 }
 
 /// Collective.
@@ -39,32 +31,40 @@ bool takes_gpu(const Session& session, const std::string& device) {
   return !any_rank(session.world(), device == "cpu" || find_cuda_devices().count == 0);
 }
 
-Device make_gpu(const DeviceChoice& choice, const Place& place) {
-  const int gpus = std::max(find_cuda_devices().count, 1);
-  return Device::cuda(place.index % gpus, {.tf32 = choice.precision == "tf32"});
-}
-
 /// Collective.
-Device make_device(const Session& session, const DeviceChoice& choice, const Place& place) {
+Device make_device(const Session& session, const DeviceChoice& choice) {
   const int threads = session.threads(choice.threads);
   if (!takes_gpu(session, choice.device)) {
+    const std::string why_none = find_cuda_devices().why_none;
     if (choice.precision == "fp32") return Device::cpu(threads);
     throw Error(ErrorKind::usage,
                 {.what = fmt::format("the CPU cannot compute in {}", choice.precision),
-                 .why = choice.device == "cpu" ? "only GPUs do" : find_cuda_devices().why_none,
+                 .why = choice.device == "cpu" ? "only GPUs do"
+                        : why_none.empty()     ? "some rank has no GPU"
+                                               : why_none,
                  .hint = "take fp32, or ranks with GPUs",
                  .where = "--precision"});
   }
+  const int index = gpu_index(session);
   std::optional<Device> device;
-  on_all_ranks(session.world(), [&] { device = make_gpu(choice, place); });
+  on_all_ranks(session.world(),
+               [&] { device = Device::cuda(index, {.tf32 = choice.precision == "tf32"}); });
   return std::move(*device);
 }
 
-/// NCCL does not take two ranks on one GPU.
-Carrier carrier_of(const Session& session, const DeviceChoice& choice, const Place& place) {
+/// Collective. Whether two ranks compute on the same GPU, whatever numbers they know it by.
+bool share_gpus(const Session& session, int index) {
+  std::vector<std::string> gpus =
+      gather_texts(session.world(), host_name() + " " + gpu_address(index));
+  std::sort(gpus.begin(), gpus.end());
+  return std::adjacent_find(gpus.begin(), gpus.end()) != gpus.end();
+}
+
+/// Collective. NCCL does not take two ranks on one GPU.
+Carrier carrier_of(const Session& session, const DeviceChoice& choice, int index) {
   if (choice.communicator == "mpi") return Carrier::host;
   if (choice.communicator == "nccl") return Carrier::nccl;
-  const bool shared = any_rank(session.world(), place.ranks > find_cuda_devices().count);
+  const bool shared = share_gpus(session, index);
   return has_nccl() && !shared && session.ranks() > 1 ? Carrier::nccl : Carrier::host;
 }
 
@@ -94,12 +94,12 @@ void DeviceChoice::declare(CLI::App& app) {
 }
 
 RankDevice::RankDevice(Session& session, const DeviceChoice& choice)
-    : session_(session), device_(make_device(session, choice, place_on_host(session))) {
+    : session_(session), device_(make_device(session, choice)) {
   if (device_.on_host()) {
     description_ = counted(device_.threads(), "thread") + " each";
     return;
   }
-  const Carrier carrier = carrier_of(session, choice, place_on_host(session));
+  const Carrier carrier = carrier_of(session, choice, gpu_index(session));
   on_gpus_ = std::make_unique<DeviceCommunicator>(session.world(), device_, carrier);
   description_ = fmt::format("{} each, {}, by {}", device_.name(), choice.precision,
                              carrier == Carrier::nccl ? "NCCL" : "MPI");

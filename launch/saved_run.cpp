@@ -21,7 +21,7 @@ class HostParameters {
  public:
   explicit HostParameters(const Parameters& parameters) : parameters_(parameters) {
     if (parameters.device().on_host()) return;
-    memory_ = parameters.device().allocate_on_host(parameters.flat().bytes());
+    memory_ = Buffer(parameters.flat().bytes());
     parameters.device().download(memory_.data(), parameters.flat());
   }
 

@@ -19,7 +19,7 @@ namespace {
 constexpr std::int64_t kLogitsAtOnce = std::int64_t{1} << 18;
 constexpr std::int64_t kFewestRowsAtOnce = 64;
 // GPUs need large products, and have no cache that would hold even small ones.
-constexpr std::int64_t kLogitsAtOnceOnGpu = std::int64_t{1} << 27;
+constexpr std::int64_t kLogitsAtOnceOnGpu = std::int64_t{1} << 26;
 
 const ModelOptions& checked(const ModelOptions& options, const Device& device) {
   options.check();
@@ -57,15 +57,16 @@ LossTotals Transformer::train(const Weights& weights, const Weights& d_weights,
   prepare(last + 1);
   for (std::int64_t segment = 0; segment < last; ++segment) {
     Pass pass = begin_pass(segments[segment], dropout);
-    replay(visit_of(pass, weights, d_weights, segment, borders[segment], false),
+    replay(visit_of(pass, weights, d_weights, segment, borders[segment], false, true),
            [&] { visit_for_states(pass, weights, segment, borders[segment]); });
   }
   for (std::int64_t segment = last; segment >= 0; --segment) {
     Pass pass = begin_pass(segments[segment], dropout);
-    replay(visit_of(pass, weights, d_weights, segment, borders[segment], true), [&] {
-      visit(pass, weights, segment, borders[segment], segment == last);
-      backward(pass, weights, d_weights, segment, borders[segment]);
-    });
+    replay(visit_of(pass, weights, d_weights, segment, borders[segment], true, segment == last),
+           [&] {
+             visit(pass, weights, segment, borders[segment], segment == last);
+             backward(pass, weights, d_weights, segment, borders[segment]);
+           });
   }
   return take_totals();
 }
@@ -171,14 +172,16 @@ LinkOf Transformer::links(std::int64_t segment, const SegmentBorders& borders, b
 
 Transformer::Visit Transformer::visit_of(const Pass& pass, const Weights& weights,
                                          const Weights& d_weights, std::int64_t segment,
-                                         const SegmentBorders& borders, bool backward) const {
-  // Other ranks and the random numbers of dropout make every visit another one.
+                                         const SegmentBorders& borders, bool backward,
+                                         bool first_visit) const {
+  // Exchanges wait on the host, and dropout draws other numbers each time.
   if (group_.size() > 1 || pass.dropout.rate > 0) return {};
   const auto address = [](const Tensor& tensor) {
     return reinterpret_cast<std::int64_t>(tensor.data);
   };
   const std::span<const std::int64_t> starts = pass.shard.document_starts;
   return {backward ? 1 : 0,
+          first_visit ? 1 : 0,
           segment,
           borders.carries_on(Direction::forward) ? 1 : 0,
           borders.carries_on(Direction::backward) ? 1 : 0,

@@ -94,7 +94,8 @@ class Transformer {
   /// never comes again.
   using Visit = std::vector<std::int64_t>;
   Visit visit_of(const Pass& pass, const Weights& weights, const Weights& d_weights,
-                 std::int64_t segment, const SegmentBorders& borders, bool backward) const;
+                 std::int64_t segment, const SegmentBorders& borders, bool backward,
+                 bool first_visit) const;
   void replay(const Visit& visit, const std::function<void()>& body);
   Tensor embed(Pass& pass, const Weights& weights);
   void visit_for_states(Pass& pass, const Weights& weights, std::int64_t segment,

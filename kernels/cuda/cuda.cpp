@@ -13,6 +13,7 @@
 #include "kernels/cuda/check.h"
 #include "kernels/cuda/fault_words.h"
 #include "kernels/error.h"
+#include "kernels/gpu_address.h"
 #include "kernels/tensor.h"
 
 namespace longscan {
@@ -70,6 +71,16 @@ CudaDevices find_cuda_devices() {
           ? "the machine shows no GPU"
           : fmt::format("the CUDA driver does not answer: {}", cudaGetErrorString(status));
   return found;
+}
+
+std::string gpu_address(int index) {
+  cudaDeviceProp properties{};
+  CUDA_CHECK(cudaGetDeviceProperties(&properties, index));
+  std::string address;
+  for (const char byte : properties.uuid.bytes) {
+    address += fmt::format("{:02x}", static_cast<unsigned char>(byte));
+  }
+  return address;
 }
 
 Backend make_cuda(int index, const CudaOptions& options) {
@@ -147,7 +158,8 @@ Buffer Cuda::allocate_on_host(std::int64_t bytes) {
 void Cuda::upload(void* to, const void* from, std::int64_t bytes) {
   if (bytes == 0) return;
   const auto size = static_cast<std::size_t>(bytes);
-  // The runtime would wait for the stream before it reads pageable memory.
+  // The runtime would wait for the stream before it reads pageable memory. (What allocate_on_host
+  // gave and is larger than the ring must stay until somebody waits.)
   if (bytes <= kUploadBytes) {
     std::byte* room = upload_room(bytes);
     std::memcpy(room, from, size);
@@ -173,6 +185,8 @@ std::byte* Cuda::upload_room(std::int64_t bytes) {
 }
 
 void Cuda::download(void* to, const void* from, std::int64_t bytes) {
+  // A copy to pageable memory waits inside the runtime, where no watcher is heard.
+  if (!watchers_.empty()) wait();
   if (bytes > 0) {
     CUDA_CHECK(cudaMemcpyAsync(to, from, static_cast<std::size_t>(bytes), cudaMemcpyDeviceToHost,
                                stream()));

@@ -101,6 +101,38 @@ TEST_P(CudaModel, ReversibleLayersAndSwigluAreTheCpusToo) {
 INSTANTIATE_TEST_SUITE_P(All, CudaModel, ::testing::ValuesIn(all_attention_forms()),
                          [](const auto& info) { return name_of(info.param); });
 
+// Losses of steps on a line in three segments, then on one in two whose second looks like the
+// first line's second, but is its last.
+std::vector<double> losses_over_segments(Device device) {
+  constexpr std::int64_t kSegment = 40;
+  std::vector<double> losses;
+  run_ranks(1, [&](Communicator& world) {
+    Mesh mesh(world, 0);
+    ModelOptions model = small_model({AttentionKind::elu1, true}, kVocabulary);
+    model.dtype = DType::f32;
+    Trainer trainer(model, {.learning_rate = 1e-2, .warmup_steps = 1, .total_steps = 8}, 1, device,
+                    mesh);
+    for (const int segments : {3, 3, 3, 3, 2, 2, 2, 2}) {
+      const Line line = random_line(segments * kSegment, kVocabulary, {2 * kSegment},
+                                    static_cast<std::uint64_t>(segments));
+      std::vector<OwnedShard> owned;
+      std::vector<Shard> shards;
+      for (int i = 0; i < segments; ++i) owned.emplace_back(line, i * kSegment, (i + 1) * kSegment);
+      for (const OwnedShard& shard : owned) shards.push_back(shard.shard);
+      const LossTotals totals = trainer.step(shards).totals;
+      losses.push_back(totals.loss / totals.tokens);
+    }
+  });
+  return losses;
+}
+
+TEST(Cuda, RecordedVisitsAreNotTakenForOthers) {
+  if (!has_cuda()) GTEST_SKIP();
+  const std::vector<double> cpu = losses_over_segments(Device::cpu(1));
+  const std::vector<double> gpu = losses_over_segments(Device::cuda(0));
+  for (std::size_t step = 0; step < cpu.size(); ++step) EXPECT_NEAR(gpu[step], cpu[step], 1e-4);
+}
+
 TEST(Cuda, RefusesDoubleAndTheCpuBf16) {
   if (!has_cuda()) GTEST_SKIP();
   run_ranks(1, [&](Communicator& group) {
