@@ -69,8 +69,8 @@ class Parameters {
   /// What a model computes with: where it does so in bf16 the matrices are the copies that `round`
   /// makes. Else, and of sums, the parameters themselves.
   const Weights& weights() const { return weights_; }
-  /// All parameters, in the memory of the device, in the order of the buffer. Matrices come first: decay applies to [0,
-  /// decayed()).
+  /// All parameters, in the memory of the device, in the order of the buffer. Matrices come first:
+  /// decay applies to [0, decayed()).
   const std::vector<Parameter>& list() const { return list_; }
   /// The whole buffer, [count].
   Tensor flat() const { return flat_; }
