@@ -32,7 +32,7 @@ bool takes_gpu(const Session& session, const std::string& device) {
 }
 
 /// Collective.
-Device make_device(const Session& session, const DeviceChoice& choice) {
+Device make_device(const Session& session, const DeviceChoice& choice, int index) {
   const int threads = session.threads(choice.threads);
   if (!takes_gpu(session, choice.device)) {
     const std::string why_none = find_cuda_devices().why_none;
@@ -45,7 +45,6 @@ Device make_device(const Session& session, const DeviceChoice& choice) {
                  .hint = "take fp32, or ranks with GPUs",
                  .where = "--precision"});
   }
-  const int index = gpu_index(session);
   std::optional<Device> device;
   on_all_ranks(session.world(),
                [&] { device = Device::cuda(index, {.tf32 = choice.precision == "tf32"}); });
@@ -94,12 +93,15 @@ void DeviceChoice::declare(CLI::App& app) {
 }
 
 RankDevice::RankDevice(Session& session, const DeviceChoice& choice)
-    : session_(session), device_(make_device(session, choice)) {
+    : RankDevice(session, choice, gpu_index(session)) {}
+
+RankDevice::RankDevice(Session& session, const DeviceChoice& choice, int index)
+    : session_(session), device_(make_device(session, choice, index)) {
   if (device_.on_host()) {
     description_ = counted(device_.threads(), "thread") + " each";
     return;
   }
-  const Carrier carrier = carrier_of(session, choice, gpu_index(session));
+  const Carrier carrier = carrier_of(session, choice, index);
   on_gpus_ = std::make_unique<DeviceCommunicator>(session.world(), device_, carrier);
   description_ = fmt::format("{} each, {}, by {}", device_.name(), choice.precision,
                              carrier == Carrier::nccl ? "NCCL" : "MPI");

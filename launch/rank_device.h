@@ -44,6 +44,9 @@ class RankDevice {
   const std::string& description() const { return description_; }
 
  private:
+  /// `index`: of the rank's GPU, where it takes one.
+  RankDevice(Session& session, const DeviceChoice& choice, int index);
+
   Session& session_;
   std::string description_;
   Device device_;

@@ -119,13 +119,10 @@ void RandomFeatures::draw(std::uint64_t seed, std::int64_t steps) {
                         static_cast<std::uint64_t>(redraw) << 32 | i};
     if (layer.drawn && layer.drawn->seed == key.seed && layer.drawn->step == key.step) continue;
     Tensor drawn = layer.projection;
-    Buffer memory;
-    if (!device_.on_host()) {
-      memory = Buffer(drawn.bytes());
-      drawn.data = memory.data();
-    }
+    const Buffer memory(drawn.bytes());
+    drawn.data = memory.data();
     draw_projection(drawn, key, layer.attention.orthogonal, layer.attention.row_norms);
-    if (!device_.on_host()) device_.upload(layer.projection, drawn.data);
+    device_.upload(layer.projection, drawn.data);
     layer.drawn = key;
   }
 }

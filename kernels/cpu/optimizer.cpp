@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "kernels/adamw_constants.h"
 #include "kernels/bfloat16.h"
 #include "kernels/cpu/blocks.h"
 #include "kernels/cpu/cpu.h"
@@ -35,31 +36,6 @@ double sum_of_squares(const T* in, std::int64_t count) {
   for (const double lane : lanes) sum += lane;
   return sum;
 }
-
-// AdamW's constants of one step in the type of the parameters.
-template <class T>
-struct AdamWConstants {
-  T beta1, rest1;  // rest = 1 - beta
-  T beta2, rest2;
-  T correction1, correction2;  // 1 / (1 - beta^step)
-  T learning_rate, weight_decay, epsilon, gradient_scale;
-
-  explicit AdamWConstants(const AdamW& operation)
-      : beta1(static_cast<T>(operation.beta1)),
-        rest1(static_cast<T>(1 - operation.beta1)),
-        beta2(static_cast<T>(operation.beta2)),
-        rest2(static_cast<T>(1 - operation.beta2)),
-        correction1(correction(operation.beta1, operation.step)),
-        correction2(correction(operation.beta2, operation.step)),
-        learning_rate(static_cast<T>(operation.learning_rate)),
-        weight_decay(static_cast<T>(operation.weight_decay)),
-        epsilon(static_cast<T>(operation.epsilon)),
-        gradient_scale(static_cast<T>(operation.gradient_scale)) {}
-
-  static T correction(double beta, std::int64_t step) {
-    return static_cast<T>(1 / (1 - std::pow(beta, static_cast<double>(step))));
-  }
-};
 
 template <class T>
 void adamw(T* parameter, T* first, T* second, const T* gradient, std::int64_t count,

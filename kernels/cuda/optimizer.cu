@@ -1,8 +1,7 @@
 // What the optimizer does to flat buffers, on the GPU: one pass over memory each.
 #include "kernels/optimizer.h"
 
-#include <cmath>
-
+#include "kernels/adamw_constants.h"
 #include "kernels/cuda/cuda.h"
 #include "kernels/cuda/dispatch.h"
 #include "kernels/cuda/gpu.h"
@@ -44,32 +43,9 @@ struct AdamWBuffers {
   std::int64_t count;
 };
 
-struct AdamWConstants {
-  float beta1, rest1;  // rest = 1 - beta
-  float beta2, rest2;
-  float correction1, correction2;  // 1 / (1 - beta^step)
-  float learning_rate, weight_decay, epsilon, gradient_scale;
-
-  explicit AdamWConstants(const AdamW& operation)
-      : beta1(static_cast<float>(operation.beta1)),
-        rest1(static_cast<float>(1 - operation.beta1)),
-        beta2(static_cast<float>(operation.beta2)),
-        rest2(static_cast<float>(1 - operation.beta2)),
-        correction1(correction(operation.beta1, operation.step)),
-        correction2(correction(operation.beta2, operation.step)),
-        learning_rate(static_cast<float>(operation.learning_rate)),
-        weight_decay(static_cast<float>(operation.weight_decay)),
-        epsilon(static_cast<float>(operation.epsilon)),
-        gradient_scale(static_cast<float>(operation.gradient_scale)) {}
-
-  static float correction(double beta, std::int64_t step) {
-    return static_cast<float>(1 / (1 - std::pow(beta, static_cast<double>(step))));
-  }
-};
-
 template <int kCount>
 __global__ void adamw(const __grid_constant__ AdamWBuffers buffers,
-                      const __grid_constant__ AdamWConstants c) {
+                      const __grid_constant__ AdamWConstants<float> c) {
   const std::int64_t at = thread_number() * kCount;
   if (at >= buffers.count) return;
   const std::int64_t left = buffers.count - at;
@@ -124,7 +100,7 @@ void execute(Cuda& cuda, const AdamW& operation) {
                         operation.gradient, operation.rounded});
   for_pack<float>(vectors, [&]<int kCount>() {
     launch_threads(pieces_of(buffers.count, kCount), cuda.stream(), adamw<kCount>, buffers,
-                   AdamWConstants(operation));
+                   AdamWConstants<float>(operation));
   });
 }
 

@@ -1,4 +1,4 @@
-// The CUDA runtime's functions about streams, events and graphs.
+// The CUDA runtime's functions about streams, events and captures.
 #include <algorithm>
 #include <atomic>
 #include <deque>
@@ -50,14 +50,6 @@ struct CUevent_st {
   // Where there was late work: its stream, and how much it was.
   cudaStream_t late_stream = nullptr;
   std::uint64_t late = 0;
-};
-
-struct CUgraph_st {
-  std::vector<CapturedWork> work;
-};
-
-struct CUgraphExec_st {
-  std::vector<CapturedWork> work;
 };
 
 namespace longscan::cuda_on_cpu {
@@ -130,16 +122,6 @@ std::unique_ptr<Capture> end_capture(cudaStream_t stream) {
   all.by_number.erase(stream->own_capture->number);
   --all.count;
   return std::move(stream->own_capture);
-}
-
-void run_all(const std::vector<CapturedWork>& work) {
-  for (const CapturedWork& piece : work) piece.run();
-}
-
-bool same_shape(const std::vector<CapturedWork>& left, const std::vector<CapturedWork>& right) {
-  return std::equal(
-      left.begin(), left.end(), right.begin(), right.end(),
-      [](const CapturedWork& one, const CapturedWork& other) { return one.kind == other.kind; });
 }
 
 void end_late_work_until(cudaStream_t stream, std::uint64_t count) {
@@ -343,58 +325,6 @@ cudaError_t cudaStreamIsCapturing(cudaStream_t stream, cudaStreamCaptureStatus* 
   *status = capture == nullptr ? cudaStreamCaptureStatusNone
             : capture->invalid ? cudaStreamCaptureStatusInvalidated
                                : cudaStreamCaptureStatusActive;
-  return cudaSuccess;
-}
-
-cudaError_t cudaGraphInstantiate(cudaGraphExec_t* executable, cudaGraph_t graph,
-                                 unsigned long long) {
-  *executable = std::make_unique<CUgraphExec_st>(CUgraphExec_st{graph->work}).release();
-  return cudaSuccess;
-}
-
-cudaError_t cudaGraphInstantiateWithFlags(cudaGraphExec_t* executable, cudaGraph_t graph,
-                                          unsigned long long flags) {
-  return cudaGraphInstantiate(executable, graph, flags);
-}
-
-cudaError_t cudaGraphExecUpdate(cudaGraphExec_t executable, cudaGraph_t graph,
-                                cudaGraphExecUpdateResultInfo* info) {
-  const bool same = same_shape(executable->work, graph->work);
-  *info = {};
-  info->result = same ? cudaGraphExecUpdateSuccess : cudaGraphExecUpdateErrorTopologyChanged;
-  if (!same) return noted(cudaErrorGraphExecUpdateFailure);
-  executable->work = graph->work;
-  return cudaSuccess;
-}
-
-cudaError_t cudaGraphUpload(cudaGraphExec_t, cudaStream_t) {
-  return cudaSuccess;
-}
-
-cudaError_t cudaGraphLaunch(cudaGraphExec_t executable, cudaStream_t stream) {
-  if (Capture* capture = capture_of(stream)) {
-    for (const CapturedWork& piece : executable->work) {
-      keep(*capture, stream, piece.kind, piece.run);
-    }
-    return cudaSuccess;
-  }
-  run_all(executable->work);
-  return cudaSuccess;
-}
-
-cudaError_t cudaGraphGetNodes(cudaGraph_t graph, cudaGraphNode_t* nodes, size_t* count) {
-  if (nodes != nullptr) return noted(cudaErrorNotSupported);
-  *count = graph->work.size();
-  return cudaSuccess;
-}
-
-cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
-  const std::unique_ptr<CUgraph_st> owner(graph);
-  return cudaSuccess;
-}
-
-cudaError_t cudaGraphExecDestroy(cudaGraphExec_t executable) {
-  const std::unique_ptr<CUgraphExec_st> owner(executable);
   return cudaSuccess;
 }
 

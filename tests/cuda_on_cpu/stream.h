@@ -50,3 +50,8 @@ cudaError_t forbid_in_capture();
 cudaError_t noted(cudaError_t status);
 
 }  // namespace longscan::cuda_on_cpu
+
+/// What a capture has left, under the name that CUDA's headers declare.
+struct CUgraph_st {
+  std::vector<longscan::cuda_on_cpu::CapturedWork> work;
+};

@@ -7,6 +7,7 @@
 
 #include "tests/support/finite_differences.h"
 #include "tests/support/reference.h"
+#include "tests/support/samples.h"
 
 namespace longscan {
 namespace {
@@ -15,24 +16,11 @@ using test::expect_close;
 using test::expect_error;
 using test::kOddSizes;
 using test::OwnedTensor;
+using test::positions_from;
+using test::random_index;
 using test::tolerance;
 
 constexpr std::int64_t kFarAway = std::int64_t{1} << 40;
-
-OwnedTensor random_index(DType dtype, std::int64_t tokens, std::int64_t entries) {
-  OwnedTensor index(dtype, {tokens});
-  for (std::int64_t i = 0; i < tokens; ++i) {
-    const std::uint32_t word = random_words({.seed = 9}, static_cast<std::uint64_t>(i))[0];
-    index.set(i, static_cast<double>(word % entries));
-  }
-  return index;
-}
-
-OwnedTensor positions_from(std::int64_t first, std::int64_t count) {
-  OwnedTensor position(DType::i64, {count});
-  for (std::int64_t i = 0; i < count; ++i) position.set(i, static_cast<double>(first + i));
-  return position;
-}
 
 // 10000^(-2i / dim) with the 64 bits of a long double.
 long double frequency(std::int64_t i, std::int64_t dim) {

@@ -7,6 +7,7 @@
 #include <limits>
 
 #include "tests/support/cuda_case.h"
+#include "tests/support/samples.h"
 
 namespace longscan {
 namespace {
@@ -17,25 +18,10 @@ using test::expect_error;
 using test::in_double;
 using test::OnCuda;
 using test::OwnedTensor;
+using test::targets_for;
 using test::tolerance;
 
 class CrossEntropyOnCuda : public CudaOfType {};
-
-// Some targets are ignored, some are the largest logit's.
-OwnedTensor targets_for(const OwnedTensor& logits) {
-  const std::int64_t tokens = logits.view().shape[0];
-  const std::int64_t vocabulary = logits.view().shape[1];
-  OwnedTensor targets(DType::i32, {tokens});
-  const std::vector<double> values = logits.values();
-  for (std::int64_t token = 0; token < tokens; ++token) {
-    const auto row = values.begin() + token * vocabulary;
-    const auto word = random_words({.seed = 3}, static_cast<std::uint64_t>(token))[0];
-    const std::int64_t random = static_cast<std::int64_t>(word % (vocabulary + 1)) - 1;
-    const std::int64_t best = std::max_element(row, row + vocabulary) - row;
-    targets.set(token, static_cast<double>(token % 3 == 0 ? best : random));
-  }
-  return targets;
-}
 
 TEST_P(CrossEntropyOnCuda, IsThatOfTheCpuInDoubleForRowsOfAnyLength) {
   for (const auto& [tokens, vocabulary] : {std::pair{33, 1},

@@ -9,6 +9,7 @@
 
 #include "tests/support/finite_differences.h"
 #include "tests/support/reference.h"
+#include "tests/support/samples.h"
 
 namespace longscan {
 namespace {
@@ -17,6 +18,7 @@ using test::expect_close;
 using test::expect_error;
 using test::kOddSizes;
 using test::OwnedTensor;
+using test::targets_for;
 using test::tolerance;
 
 struct Expected {
@@ -44,23 +46,6 @@ Expected by_definition(const OwnedTensor& logits, const OwnedTensor& targets) {
     expected.totals[2] += 1;
   }
   return expected;
-}
-
-// Targets from -1 to vocabulary - 1; every third one is the largest logit's, so that some are
-// right.
-OwnedTensor targets_for(const OwnedTensor& logits) {
-  const std::int64_t tokens = logits.view().shape[0];
-  const std::int64_t vocabulary = logits.view().shape[1];
-  OwnedTensor targets(DType::i32, {tokens});
-  const std::vector<double> values = logits.values();
-  for (std::int64_t token = 0; token < tokens; ++token) {
-    const auto row = values.begin() + token * vocabulary;
-    const auto word = random_words({.seed = 3}, static_cast<std::uint64_t>(token))[0];
-    const std::int64_t random = static_cast<std::int64_t>(word % (vocabulary + 1)) - 1;
-    const std::int64_t best = std::max_element(row, row + vocabulary) - row;
-    targets.set(token, static_cast<double>(token % 3 == 0 ? best : random));
-  }
-  return targets;
 }
 
 class CrossEntropyOfType : public testing::TestWithParam<DType> {
