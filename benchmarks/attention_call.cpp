@@ -104,6 +104,12 @@ AttentionCall::AttentionCall(Device& device, DType dtype, const CallShape& shape
     features_ = memory_.take(dtype, {shape.options.features, shape.dim});
     fill(device, features_, 2);
   }
+  if (is_linear(shape.options.kind) && shape.causal && !device.on_host()) {
+    const FeatureMap map = linear().feature_map;
+    checkpoints_ =
+        memory_.take(DType::f32, {checkpoints_of(tokens) * shape.heads, map.features(shape.dim),
+                                  map.state_columns(shape.dim)});
+  }
   if (shape.options.kind == AttentionKind::linformer) {
     const std::int64_t length = shape.options.projected_length;
     position_ = memory_.take(DType::i64, {tokens});
@@ -143,8 +149,8 @@ void AttentionCall::forward() {
     case AttentionKind::softmax:
       return softmax_forward();
     default:
-      return device_.run(
-          LinearAttention{.out = out_, .normalizer = normalizer_, .input = linear()});
+      return device_.run(LinearAttention{
+          .out = out_, .normalizer = normalizer_, .input = linear(), .checkpoints = checkpoints_});
   }
 }
 
@@ -170,11 +176,12 @@ LinearAttentionInput AttentionCall::linear() const {
 }
 
 void AttentionCall::linear_backward() {
-  const LinearAttentionGradient gradient{d_out_, out_, normalizer_};
-  device_.run(
-      LinearAttentionBackwardQuery{.d_query = d_query_, .input = linear(), .gradient = gradient});
-  device_.run(LinearAttentionBackwardKeyValue{
-      .d_key = d_key_, .d_value = d_value_, .input = linear(), .gradient = gradient});
+  device_.run(LinearAttentionBackward{.d_query = d_query_,
+                                      .d_key = d_key_,
+                                      .d_value = d_value_,
+                                      .input = linear(),
+                                      .gradient = {d_out_, out_, normalizer_},
+                                      .checkpoints = checkpoints_});
 }
 
 LinformerKeys AttentionCall::keys() const {

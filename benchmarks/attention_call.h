@@ -54,6 +54,7 @@ class AttentionCall {
   Arena memory_{device_};
   std::array<HostCopy, 4> copies_;
   Tensor query_, key_, value_, out_, d_out_, normalizer_, d_joint_, d_query_, d_key_, d_value_;
+  Tensor checkpoints_;                                                           // of linear kinds
   Tensor features_;                                                              // W of favor_*
   Tensor position_, projection_[2], d_projection_[2], projected_, d_projected_;  // of linformer
   Tensor document_, d_out_dot_;                                                  // of softmax

@@ -34,6 +34,13 @@ class Contract {
     require(!causal || !tensor.present(), name(operand).c_str(), "is absent where causal");
     optional_state(operand, tensor);
   }
+  void optional_checkpoints(const Tensor& tensor, bool causal) const {
+    if (!tensor.present()) return;
+    require(causal, name("checkpoints").c_str(), "are absent unless causal");
+    require_operand(name("checkpoints").c_str(), tensor, sum_type(like_.dtype),
+                    {checkpoints_of(like_.shape[0]) * like_.shape[1], map_.features(dim_),
+                     map_.state_columns(value_dim_)});
+  }
   void borders(const LinearAttentionInput& input) const {
     if (input.document_starts.present()) {
       require_operand(name("document_starts").c_str(), input.document_starts, DType::i64,
@@ -91,6 +98,7 @@ void LinearAttention::check() const {
   contract.values("out", out);
   contract.normalizer(normalizer);
   contract.keys_and_values(input);
+  contract.optional_checkpoints(checkpoints, input.causal);
   contract.optional_state("state_before", state_before);
   contract.no_state_where_causal("state_behind", state_behind, input.causal);
 }
@@ -111,25 +119,18 @@ void LinearAttentionGradientSum::check() const {
   contract.borders(input);
 }
 
-void LinearAttentionBackwardQuery::check() const {
-  const Contract contract =
-      contract_of("LinearAttentionBackwardQuery", input, input.query, input.value);
+void LinearAttentionBackward::check() const {
+  const Contract contract = contract_of("LinearAttentionBackward", input, input.query, input.value);
   contract.queries("d_query", d_query);
-  contract.gradient(gradient);
-  contract.keys_and_values(input);
-  contract.optional_state("state_before", state_before);
-  contract.no_state_where_causal("state_behind", state_behind, input.causal);
-}
-
-void LinearAttentionBackwardKeyValue::check() const {
-  const Contract contract =
-      contract_of("LinearAttentionBackwardKeyValue", input, input.query, input.value);
   contract.queries("d_key", d_key);
   contract.values("d_value", d_value);
   contract.gradient(gradient);
   contract.keys_and_values(input);
-  contract.no_state_where_causal("state_before", state_before, input.causal);
-  contract.optional_state("state_behind", state_behind);
+  contract.optional_checkpoints(checkpoints, input.causal);
+  contract.optional_state("state_before", state_before);
+  contract.no_state_where_causal("state_behind", state_behind, input.causal);
+  contract.no_state_where_causal("gradients_before", gradients_before, input.causal);
+  contract.optional_state("gradients_behind", gradients_behind);
 }
 
 }  // namespace longscan

@@ -46,6 +46,13 @@ enum class ShardSide {
   back,   ///< those from the last document start on: with the shards behind
 };        ///< (all tokens where no document starts)
 
+/// Tokens between two states that forward leaves for backward: they take a sixteenth of the memory
+/// of query, key, value and out at 64 features, and what lies between is at hand to be read twice.
+constexpr std::int64_t kCheckpointTokens = 512;
+constexpr std::int64_t checkpoints_of(std::int64_t tokens) {
+  return (tokens + kCheckpointTokens - 1) / kCheckpointTokens;
+}
+
 /// state = S of the tokens of one side. query is not used and may be absent.
 struct LinearAttentionSum {
   Tensor state;
@@ -62,6 +69,10 @@ struct LinearAttention {
   Tensor out;         ///< [tokens, heads, value_dim]
   Tensor normalizer;  ///< [tokens, heads], kept for backward; of exponential maps its logarithm
   LinearAttentionInput input;
+  /// [checkpoints_of(tokens) * heads, features, columns]: S before every kCheckpointTokens-th
+  /// token, for backward; absent where attention is not causal, or where backward will do without.
+  /// The CPU leaves them alone: it sums up anew.
+  Tensor checkpoints = {};
   Tensor state_before;  ///< S of what precedes the shard; absent: nothing does
   Tensor state_behind;  ///< S of what follows it; absent where causal
   void check() const;
@@ -97,30 +108,22 @@ struct LinearAttentionGradientSum {
 void execute(Cpu&, const LinearAttentionGradientSum&);
 void execute(Cuda&, const LinearAttentionGradientSum&);
 
-/// d_query. Where causal it looks back: it needs no more of other shards than forward did.
-struct LinearAttentionBackwardQuery {
+/// Gradients of query, key and value. S is that of forward; R comes from the tokens that see the
+/// shard's: from behind it, and where attention is not causal also from before it.
+struct LinearAttentionBackward {
   Tensor d_query;
-  LinearAttentionInput input;
-  LinearAttentionGradient gradient;
-  Tensor state_before;  ///< as in LinearAttention
-  Tensor state_behind;  ///< as in LinearAttention
-  void check() const;
-};
-void execute(Cpu&, const LinearAttentionBackwardQuery&);
-void execute(Cuda&, const LinearAttentionBackwardQuery&);
-
-/// d_key and d_value. Tokens of the back also receive from `state_behind`, those of the front from
-/// `state_before`.
-struct LinearAttentionBackwardKeyValue {
   Tensor d_key;
   Tensor d_value;
   LinearAttentionInput input;
   LinearAttentionGradient gradient;
-  Tensor state_before;  ///< R of what precedes the shard; absent where causal
-  Tensor state_behind;  ///< R of what follows it; absent: nothing does
+  Tensor checkpoints = {};  ///< as LinearAttention left them; absent: S is summed up anew
+  Tensor state_before;      ///< S, as in LinearAttention
+  Tensor state_behind;      ///< S, as in LinearAttention
+  Tensor gradients_before;  ///< R of what precedes the shard; absent where causal
+  Tensor gradients_behind;  ///< R of what follows it; absent: nothing does
   void check() const;
 };
-void execute(Cpu&, const LinearAttentionBackwardKeyValue&);
-void execute(Cuda&, const LinearAttentionBackwardKeyValue&);
+void execute(Cpu&, const LinearAttentionBackward&);
+void execute(Cuda&, const LinearAttentionBackward&);
 
 }  // namespace longscan

@@ -111,8 +111,8 @@ void differentiate(Pass& pass, const AttentionWeights& weights, const AttentionW
                                         block_link_of(link), meanwhile);
     default:
       return linear_attention_backward(pass, feature_map_of(link), heads,
-                                       {d_out, out, kept.normalizer}, d_heads, link.states,
-                                       meanwhile);
+                                       {out, kept.normalizer, kept.checkpoints}, d_out, d_heads,
+                                       link.states, meanwhile);
   }
 }
 
@@ -139,7 +139,7 @@ Tensor attend(Pass& pass, const AttentionWeights& weights, const AttentionHeads&
   }
   const FeatureMap map = feature_map_of(link);
   exchange_linear_states(pass, map, heads, link.states, meanwhile);
-  linear_attention_forward(pass, map, heads, link.states, out, kept.normalizer);
+  linear_attention_forward(pass, map, heads, link.states, {out, kept.normalizer, kept.checkpoints});
   return out;
 }
 
@@ -154,6 +154,9 @@ void attention_states(Pass& pass, const AttentionWeights& weights, const Tensor&
 Tensor attention_forward(Pass& pass, const AttentionWeights& weights, AttentionKept& kept,
                          const Tensor& in, const AttentionLink& link, std::int64_t site) {
   kept = begin(pass, weights, in, link);
+  if (is_linear(link.attention.kind)) {
+    kept.checkpoints = take_checkpoints(pass, feature_map_of(link));
+  }
   project_key_value(pass, weights, kept);
   const AttentionHeads heads = heads_of(pass, kept);
   attend(pass, weights, heads, kept, link, [&] { project_query(pass, weights, kept); });

@@ -20,11 +20,10 @@ ShardSide side_of(Direction direction) {
   return direction == Direction::forward ? ShardSide::back : ShardSide::front;
 }
 
-Tensor take_state(Pass& pass, const LinearAttentionInput& input, std::int64_t dim,
-                  std::int64_t value_dim) {
-  const FeatureMap& map = input.feature_map;
+Tensor take_state(Pass& pass, const FeatureMap& map) {
+  const std::int64_t dim = pass.options.head_dim();
   return pass.arena.take(sum_type(pass.options.dtype),
-                         {pass.options.heads, map.features(dim), map.state_columns(value_dim)});
+                         {pass.options.heads, map.features(dim), map.state_columns(dim)});
 }
 
 // Starts to send the sum of the shard's side from which `direction` leads away; made by `sum` where
@@ -34,7 +33,7 @@ void start(Pass& pass, const LinearAttentionInput& input, Direction direction,
            const StateLink& link, const Sum& sum) {
   Tensor state;
   if (link.borders.exchanges(direction)) {
-    state = take_state(pass, input, input.query.shape[2], input.value.shape[2]);
+    state = take_state(pass, input.feature_map);
     sum(state, side_of(direction));
   }
   link.exchange.start(direction, link.borders, state, input.feature_map.is_exponential());
@@ -57,48 +56,54 @@ void exchange_linear_states(Pass& pass, const FeatureMap& map, const AttentionHe
   link.exchange.finish(link.behind, {}, {});
 }
 
+Tensor take_checkpoints(Pass& pass, const FeatureMap& map) {
+  if (pass.device.on_host() || !pass.options.causal) return {};
+  const std::int64_t dim = pass.options.head_dim();
+  return pass.arena.take(sum_type(pass.options.dtype),
+                         {checkpoints_of(pass.tokens()) * pass.options.heads, map.features(dim),
+                          map.state_columns(dim)});
+}
+
 void linear_attention_forward(Pass& pass, const FeatureMap& map, const AttentionHeads& heads,
-                              const StateLink& link, const Tensor& out, const Tensor& normalizer) {
-  pass.device.run(LinearAttention{.out = out,
-                                  .normalizer = normalizer,
+                              const StateLink& link, const LinearAttentionKept& kept) {
+  pass.device.run(LinearAttention{.out = kept.out,
+                                  .normalizer = kept.normalizer,
                                   .input = input_of(pass, map, heads),
+                                  .checkpoints = kept.checkpoints,
                                   .state_before = link.before,
                                   .state_behind = link.behind});
 }
 
 void linear_attention_backward(Pass& pass, const FeatureMap& map, const AttentionHeads& heads,
-                               const LinearAttentionGradient& gradient,
+                               const LinearAttentionKept& kept, const Tensor& d_out,
                                const AttentionHeads& d_heads, const StateLink& link,
                                const std::function<void()>& meanwhile) {
   const LinearAttentionInput input = input_of(pass, map, heads);
+  const LinearAttentionGradient gradient{d_out, kept.out, kept.normalizer};
   const auto sum = [&](const Tensor& state, ShardSide side) {
     pass.device.run(LinearAttentionGradientSum{
         .state = state, .input = input, .gradient = gradient, .side = side});
   };
-  const auto take = [&] {
-    return take_state(pass, input, input.query.shape[2], input.value.shape[2]);
-  };
   start(pass, input, Direction::backward, link, sum);
-  pass.device.run(LinearAttentionBackwardQuery{.d_query = d_heads.query,
-                                               .input = input,
-                                               .gradient = gradient,
-                                               .state_before = link.before,
-                                               .state_behind = link.behind});
   meanwhile();
-  const Tensor behind = take();
+  const Tensor behind = take_state(pass, map);
   link.exchange.finish(behind, link.d_carry, link.d_carry);
   Tensor before;
   if (!pass.options.causal) {
     start(pass, input, Direction::forward, link, sum);
-    before = take();
+    before = take_state(pass, map);
     link.exchange.finish(before, {}, {});
   }
-  pass.device.run(LinearAttentionBackwardKeyValue{.d_key = d_heads.key,
-                                                  .d_value = d_heads.value,
-                                                  .input = input,
-                                                  .gradient = gradient,
-                                                  .state_before = before,
-                                                  .state_behind = behind});
+  pass.device.run(LinearAttentionBackward{.d_query = d_heads.query,
+                                          .d_key = d_heads.key,
+                                          .d_value = d_heads.value,
+                                          .input = input,
+                                          .gradient = gradient,
+                                          .checkpoints = kept.checkpoints,
+                                          .state_before = link.before,
+                                          .state_behind = link.behind,
+                                          .gradients_before = before,
+                                          .gradients_behind = behind});
 }
 
 }  // namespace longscan

@@ -2,10 +2,9 @@
 // exchanged.
 //
 // Forward: sum keys and values up, start the exchange, do what needs nobody else, wait, attend with
-// what the others' tokens add. Backward: sum the gradients up, start the exchange, differentiate
-// the query meanwhile (it needs nothing new), wait, differentiate key and value. Where attention is
-// causal, states flow one way; else both ways, to the document's tokens before the shard and behind
-// it.
+// what the others' tokens add. Backward: sum the gradients up, start the exchange, do what needs
+// nobody else, wait, differentiate. Where attention is causal, states flow one way; else both ways,
+// to the document's tokens before the shard and behind it.
 #pragma once
 
 #include <functional>
@@ -36,13 +35,23 @@ struct StateLink {
 void exchange_linear_states(Pass& pass, const FeatureMap& map, const AttentionHeads& heads,
                             const StateLink& link, const std::function<void()>& meanwhile);
 
-/// out: [tokens, heads, head_dim]; normalizer: [tokens, heads], kept for backward.
+/// What backward needs of forward.
+struct LinearAttentionKept {
+  Tensor out;          ///< [tokens, heads, head_dim]
+  Tensor normalizer;   ///< [tokens, heads]
+  Tensor checkpoints;  ///< of LinearAttention; may be absent
+};
+
+/// Memory for checkpoints, where the device's backward begins from any.
+Tensor take_checkpoints(Pass& pass, const FeatureMap& map);
+
+/// Writes what is kept.
 void linear_attention_forward(Pass& pass, const FeatureMap& map, const AttentionHeads& heads,
-                              const StateLink& link, const Tensor& out, const Tensor& normalizer);
+                              const StateLink& link, const LinearAttentionKept& kept);
 
 /// Writes d_heads. `meanwhile` is called while sums of gradients are under way.
 void linear_attention_backward(Pass& pass, const FeatureMap& map, const AttentionHeads& heads,
-                               const LinearAttentionGradient& gradient,
+                               const LinearAttentionKept& kept, const Tensor& d_out,
                                const AttentionHeads& d_heads, const StateLink& link,
                                const std::function<void()>& meanwhile);
 

@@ -166,7 +166,7 @@ class TransposedState {
 // d_phi(q) = S g~.
 template <class T>
 void differentiate_queries(const Piece& piece, Workspace<T>& space,
-                           const LinearAttentionBackwardQuery& op) {
+                           const LinearAttentionBackward& op) {
   const LinearAttentionInput& input = op.input;
   const std::int64_t features = space.sizes.padded_features;
   TransposedState<T> state(space);
@@ -261,7 +261,7 @@ bool exceeds_normalizers(std::int64_t count, const Workspace<T>& space) {
 // cut where exponents rise too far.
 template <class T>
 void take_exponential_chunk(ChunkWalk& walk, Chunk& chunk, Workspace<T>& space,
-                            const LinearAttentionBackwardKeyValue& op, std::int64_t head) {
+                            const LinearAttentionBackward& op, std::int64_t head) {
   const std::int64_t features = space.sizes.padded_features;
   for (;;) {
     scale_gradient(chunk, space, op.gradient, head);
@@ -289,7 +289,7 @@ void take_exponential_chunk(ChunkWalk& walk, Chunk& chunk, Workspace<T>& space,
 
 template <class T>
 void differentiate_causal(const Piece& piece, Workspace<T>& space,
-                          const LinearAttentionBackwardKeyValue& op) {
+                          const LinearAttentionBackward& op) {
   const LinearAttentionInput& input = op.input;
   const bool exponential = space.sizes.exponential;
   const HeadState<T>& behind = exponential ? space.near : space.state;
@@ -318,7 +318,7 @@ void differentiate_causal(const Piece& piece, Workspace<T>& space,
 
 template <class T>
 void differentiate_bidirectional(const Piece& piece, Workspace<T>& space,
-                                 const LinearAttentionBackwardKeyValue& op) {
+                                 const LinearAttentionBackward& op) {
   const LinearAttentionInput& input = op.input;
   HeadState<T>& state = space.state;
   if (state.exponent) {
@@ -341,6 +341,38 @@ void differentiate_bidirectional(const Piece& piece, Workspace<T>& space,
   }
 }
 
+template <class T>
+void backward_query(Cpu& cpu, const LinearAttentionBackward& op) {
+  Parts<T> parts(cpu, op.input, op.input.query, op.input.value,
+                 [&](const Piece& piece, Workspace<T>& space) {
+                   sum_keys(piece, space, op.input, ShardSide::back);
+                 });
+  const PieceBody<T> body = [&](const Piece& piece, Workspace<T>& space) {
+    differentiate_queries(piece, space, op);
+  };
+  op.input.causal ? parts.run(ShardSide::back, op.state_before, body)
+                  : parts.run_documents({op.state_before, op.state_behind}, body);
+}
+
+template <class T>
+void backward_key_value(Cpu& cpu, const LinearAttentionBackward& op) {
+  const ShardSide side = op.input.causal ? ShardSide::front : ShardSide::back;
+  Parts<T> parts(cpu, op.input, op.input.query, op.input.value,
+                 [&](const Piece& piece, Workspace<T>& space) {
+                   sum_gradients(piece, space, op.input, op.gradient, side);
+                 });
+  if (op.input.causal) {
+    parts.run(side, op.gradients_behind, [&](const Piece& piece, Workspace<T>& space) {
+      differentiate_causal(piece, space, op);
+    });
+  } else {
+    parts.run_documents({op.gradients_before, op.gradients_behind},
+                        [&](const Piece& piece, Workspace<T>& space) {
+                          differentiate_bidirectional(piece, space, op);
+                        });
+  }
+}
+
 }  // namespace
 
 void execute(Cpu& cpu, const LinearAttentionGradientSum& op) {
@@ -353,37 +385,10 @@ void execute(Cpu& cpu, const LinearAttentionGradientSum& op) {
   });
 }
 
-void execute(Cpu& cpu, const LinearAttentionBackwardQuery& op) {
+void execute(Cpu& cpu, const LinearAttentionBackward& op) {
   for_float_type(op.input.query.dtype, [&]<class T>() {
-    Parts<T> parts(cpu, op.input, op.input.query, op.input.value,
-                   [&](const Piece& piece, Workspace<T>& space) {
-                     sum_keys(piece, space, op.input, ShardSide::back);
-                   });
-    const PieceBody<T> body = [&](const Piece& piece, Workspace<T>& space) {
-      differentiate_queries(piece, space, op);
-    };
-    op.input.causal ? parts.run(ShardSide::back, op.state_before, body)
-                    : parts.run_documents({op.state_before, op.state_behind}, body);
-  });
-}
-
-void execute(Cpu& cpu, const LinearAttentionBackwardKeyValue& op) {
-  for_float_type(op.input.query.dtype, [&]<class T>() {
-    const ShardSide side = op.input.causal ? ShardSide::front : ShardSide::back;
-    Parts<T> parts(cpu, op.input, op.input.query, op.input.value,
-                   [&](const Piece& piece, Workspace<T>& space) {
-                     sum_gradients(piece, space, op.input, op.gradient, side);
-                   });
-    if (op.input.causal) {
-      parts.run(side, op.state_behind, [&](const Piece& piece, Workspace<T>& space) {
-        differentiate_causal(piece, space, op);
-      });
-    } else {
-      parts.run_documents({op.state_before, op.state_behind},
-                          [&](const Piece& piece, Workspace<T>& space) {
-                            differentiate_bidirectional(piece, space, op);
-                          });
-    }
+    backward_query<T>(cpu, op);
+    backward_key_value<T>(cpu, op);
   });
 }
 

@@ -90,8 +90,8 @@ struct Place {
   std::int64_t end;
 
   template <class T>
-  __device__ explicit Place(const Call<T>& call)
-      : head(blockIdx.x % call.heads), piece(blockIdx.x / call.heads) {
+  __device__ explicit Place(const Call<T>& call, std::int64_t first_piece = 0)
+      : head(blockIdx.x % call.heads), piece(first_piece + blockIdx.x / call.heads) {
     begin = piece * call.piece_tokens;
     end = begin + call.piece_tokens < call.tokens ? begin + call.piece_tokens : call.tokens;
   }
@@ -139,7 +139,7 @@ struct Block : Sizes<T, kDim> {
   T* projection;           ///< [kFeatures or all features, kStride]
   float* sum;              ///< [features, kStateStride]
   float* normalizer;       ///< [features]
-  float* weights;          ///< [kRows]: -(d_out . out)
+  float* weights;          ///< [kCheckpointTokens], or of a chunk [kRows]: -(d_out . out)
   // Of exponential maps, [features] and [kFeatures].
   float* exponent;
   float* highest;         ///< exponents that the chunk's features are relative to
@@ -150,6 +150,11 @@ struct Block : Sizes<T, kDim> {
   float* first;         ///< exponents of the first key that is attended to
   float* warp_highest;  ///< [kWarps, kFeatures]
 
+  /// Only backward has all inputs; its weights are found once and looked at twice.
+  __host__ __device__ static constexpr int weights_beside(int inputs) {
+    return inputs < kMostInputs ? S::kRows : static_cast<int>(kCheckpointTokens);
+  }
+
   /// Bytes of what the constructor takes.
   static std::int64_t shared_bytes(const Map& map, int inputs) {
     const std::int64_t features = S::tiles(map) * S::kFeatures;
@@ -159,7 +164,8 @@ struct Block : Sizes<T, kDim> {
     std::int64_t bytes = inputs * padded(S::kRows * S::kStride, sizeof(T)) +
                          padded(S::kRows * S::kPhiStride, sizeof(T)) +
                          padded(features * S::kStateStride, sizeof(float)) +
-                         padded(features, sizeof(float)) + padded(S::kRows, sizeof(float));
+                         padded(features, sizeof(float)) +
+                         padded(weights_beside(inputs), sizeof(float));
     if (map.projected()) {
       bytes += padded((map.resident ? features : S::kFeatures) * S::kStride, sizeof(T));
     }
@@ -181,7 +187,7 @@ struct Block : Sizes<T, kDim> {
     phi = arena.take<T>(S::kRows * S::kPhiStride);
     sum = arena.take<float>(features * S::kStateStride);
     normalizer = arena.take<float>(features);
-    weights = arena.take<float>(S::kRows);
+    weights = arena.take<float>(weights_beside(input_count));
     const std::size_t projected = map.resident ? features : S::kFeatures;
     projection = map.projected() ? arena.take<T>(projected * S::kStride) : nullptr;
     exponent = highest = next = ratio = sent_reference = seen_reference = first = warp_highest =

@@ -195,6 +195,10 @@ __global__ void __launch_bounds__(Sizes<T, kDim>::kThreads, Sizes<T, kDim>::kBlo
     load_beginning(block, call, pass.states.before, place);
     Walk<T, S::kRows> walk(call, {place.begin, place.end}, false, block.lane);
     for (Chunk chunk; walk.next(chunk);) {
+      if (pass.checkpoints != nullptr && chunk.begin % kCheckpointTokens == 0) {
+        const std::int64_t at = chunk.begin / kCheckpointTokens * call.heads + place.head;
+        store_state(block, pass.checkpoints + at * call.state_size(), call.value_dim);
+      }
       fetch(chunk);
       for_runs(
           block, chunk,
@@ -227,8 +231,9 @@ __global__ void __launch_bounds__(Sizes<T, kDim>::kThreads, Sizes<T, kDim>::kBlo
 template <class T>
 void run(Cuda& cuda, const ForwardPass<T>& pass) {
   for_head_size(pass.call.map.dim, pass.call.value_dim, [&]<int kDim>() {
-    pass.causal ? launch_blocks<T, kDim>(cuda, forward<T, kDim, true>, pass, kInputs)
-                : launch_blocks<T, kDim>(cuda, forward<T, kDim, false>, pass, 2);
+    const std::int64_t pieces = pass.call.pieces;
+    pass.causal ? launch_blocks<T, kDim>(cuda, forward<T, kDim, true>, pass, kInputs, pieces)
+                : launch_blocks<T, kDim>(cuda, forward<T, kDim, false>, pass, 2, pieces);
   });
 }
 template void run(Cuda&, const ForwardPass<float>&);

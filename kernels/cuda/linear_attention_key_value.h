@@ -9,9 +9,7 @@
 
 #include "kernels/cuda/linear_attention_runs.h"
 
-namespace longscan::gpu_attention {
-
-namespace {
+namespace longscan::gpu_attention::key_side {
 
 // The walk's sum of gradients (add_range) has its rows in the first two.
 enum Input { kQuery, kGradient, kKey, kValue, kInputs };
@@ -35,7 +33,7 @@ struct Work {
 };
 
 /// Whether the query of column `column` sees the key of row `row`.
-__device__ bool sees(RowSet starts, int row, int column) {
+__device__ inline bool sees(RowSet starts, int row, int column) {
   return column >= row && (starts & rows_between(row + 1, column + 1)) == 0;
 }
 
@@ -270,25 +268,31 @@ __device__ void finish_keys(const Block<T, kDim>& block, const Run& run, Work<T,
   }
 }
 
+/// Where the gradients of keys and values go.
+template <class T>
+struct Outputs {
+  Rows<T> d_key;
+  Rows<T> d_value;
+};
+
 template <class T, int kDim, bool kCausal>
-__device__ void differentiate_run(const Block<T, kDim>& block, const KeyValuePass<T>& pass,
-                                  std::int64_t head, const Chunk& chunk, const Run& run) {
+__device__ void differentiate_run(const Block<T, kDim>& block, const Call<T>& call,
+                                  const Outputs<T>& outputs, std::int64_t head, const Chunk& chunk,
+                                  const Run& run) {
   using S = Sizes<T, kDim>;
   Work<T, kDim> work;
   work.keys = key_rows(block, kKey, run.rows() & chunk.attended);
-  if constexpr (kCausal) {
-    work.queries = query_rows(block, pass.call, head, chunk.begin, run.rows());
-  }
+  if constexpr (kCausal) work.queries = query_rows(block, call, head, chunk.begin, run.rows());
   for (int tile = 0; tile < block.tiles(); ++tile) {
     differentiate_tile<T, kDim, kCausal>(block, tile, run, work);
   }
   if (block.map.projected()) finish_keys(block, run, work);
-  put_rows(block, kKey, pass.d_key, head, chunk.begin, run.first, run.last);
+  put_rows(block, kKey, outputs.d_key, head, chunk.begin, run.first, run.last);
 #pragma unroll
   for (int n = 0; n < S::kDimTiles; ++n) {
     stage(block, kValue, n * mma::kTile, work.d_value[n], run.first, run.last);
   }
-  put_rows(block, kValue, pass.d_value, head, chunk.begin, run.first, run.last);
+  put_rows(block, kValue, outputs.d_value, head, chunk.begin, run.first, run.last);
 }
 
 /// Works through a chunk of an exponential map from its last row to its first.
@@ -314,56 +318,62 @@ __device__ void for_runs_backwards(const Block<T, kDim>& block, const Call<T>& c
   }
 }
 
-template <class T, int kDim, bool kCausal>
+/// Causal, from the state behind the range, whose weights block.weights hold. Begins and ends with
+/// all threads together.
+template <class T, int kDim>
+__device__ __forceinline__ void walk(Block<T, kDim>& block, const Call<T>& call,
+                                     const Outputs<T>& outputs, std::int64_t head, Range range) {
+  using S = Sizes<T, kDim>;
+  float* const weights = block.weights;
+  Walk<T, S::kRows> walk(call, range, true, block.lane);
+  for (Chunk chunk; walk.next(chunk);) {
+    block.weights = weights + (chunk.begin - range.begin);
+    fetch_rows(block, kKey, call.key, head, chunk.begin, chunk.count);
+    fetch_rows(block, kValue, call.value, head, chunk.begin, chunk.count);
+    fetch_rows(block, kQuery, call.query, head, chunk.begin, chunk.count);
+    fetch_rows(block, kGradient, call.d_out, head, chunk.begin, chunk.count);
+    finish_fetches();
+    __syncthreads();
+    const auto differentiate = [&](const Run& run) {
+      differentiate_run<T, kDim, true>(block, call, outputs, head, chunk, run);
+    };
+    if (block.map.exponential()) {
+      for_runs_backwards(block, call, head, chunk, differentiate);
+    } else {
+      differentiate(Run{0, chunk.count, chunk.starts, false});
+    }
+    __syncthreads();
+  }
+  block.weights = weights;
+}
+
+/// Not causal.
+template <class T, int kDim>
 __global__ void __launch_bounds__(Sizes<T, kDim>::kThreads, kDim == 128 ? 1 : 2)
     backward_key_value(const __grid_constant__ KeyValuePass<T> pass) {
-  using S = Sizes<T, kDim>;
   const Call<T>& call = pass.call;
   const Block<T, kDim> block(call.map, kInputs);
   const Place place(call);
   take_resident_projection(block);
-  const auto work_on = [&](const Chunk& chunk) {
+  for_documents<T, kDim, true>(block, call, pass.states, place, [&](const Chunk& chunk) {
     fetch_rows(block, kKey, call.key, place.head, chunk.begin, chunk.count);
     fetch_rows(block, kValue, call.value, place.head, chunk.begin, chunk.count);
-    if constexpr (kCausal) {
-      fetch_rows(block, kQuery, call.query, place.head, chunk.begin, chunk.count);
-      fetch_rows(block, kGradient, call.d_out, place.head, chunk.begin, chunk.count);
-    }
     finish_fetches();
     __syncthreads();
-    if constexpr (kCausal) {
-      find_weights(block, call, kGradient, place.head, chunk.begin, chunk.count);
-      __syncthreads();
-    }
-    const auto differentiate_rows = [&](const Run& run) {
-      differentiate_run<T, kDim, kCausal>(block, pass, place.head, chunk, run);
-    };
-    if (kCausal && block.map.exponential()) {
-      for_runs_backwards(block, call, place.head, chunk, differentiate_rows);
-    } else {
-      differentiate_rows(Run{0, chunk.count, chunk.starts, false});
-    }
-  };
-  if constexpr (kCausal) {
-    load_beginning(block, call, pass.states.behind, place);
-    Walk<T, S::kRows> walk(call, {place.begin, place.end}, true, block.lane);
-    for (Chunk chunk; walk.next(chunk);) {
-      work_on(chunk);
-      __syncthreads();
-    }
-  } else {
-    for_documents<T, kDim, true>(block, call, pass.states, place, work_on);
-  }
+    differentiate_run<T, kDim, false>(block, call, Outputs<T>{pass.d_key, pass.d_value}, place.head,
+                                      chunk, Run{0, chunk.count, 0, false});
+  });
 }
 
-}  // namespace
+}  // namespace longscan::gpu_attention::key_side
+
+namespace longscan::gpu_attention {
 
 template <class T>
 void run(Cuda& cuda, const KeyValuePass<T>& pass) {
   for_head_size(pass.call.map.dim, pass.call.value_dim, [&]<int kDim>() {
-    launch_blocks<T, kDim>(
-        cuda, pass.causal ? backward_key_value<T, kDim, true> : backward_key_value<T, kDim, false>,
-        pass, kInputs);
+    launch_blocks<T, kDim>(cuda, key_side::backward_key_value<T, kDim>, pass, key_side::kInputs,
+                           pass.call.pieces);
   });
 }
 

@@ -8,10 +8,12 @@
 
 namespace longscan::gpu_attention {
 
-/// The sums of one side of every piece.
+/// The sums of one side of pieces [first, last).
 template <class T>
 struct SumPass {
   Call<T> call;
+  std::int64_t first;
+  std::int64_t last;
   float* states;  ///< [pieces, heads, features, columns]
   ShardSide side;
   bool gradients;  ///< of queries with their gradients instead of keys with their values
@@ -19,7 +21,7 @@ struct SumPass {
 
 /// What is before every piece in its document (for the front: behind it), and beyond the last.
 struct ScanPass {
-  const float* sums;   ///< [pieces, heads, features, columns]
+  const float* sums;   ///< [pieces, heads, features, columns]; the last only for `beyond`
   const float* outer;  ///< [heads, features, columns]: beyond the first; may be null
   float* before;       ///< as sums; may be null
   float* beyond;       ///< [heads, features, columns]; may be null
@@ -51,24 +53,37 @@ struct ForwardPass {
   Rows<T> out;
   Rows<float> normalizer;
   States states;
+  float* checkpoints;  ///< [checkpoints, heads, features, columns]; may be null
   bool causal;
 };
 
+/// Causal: everything in one pass.
+template <class T>
+struct BackwardPass {
+  Call<T> call;  ///< pieces of whole checkpoints
+  Rows<T> d_query;
+  Rows<T> d_key;
+  Rows<T> d_value;
+  const float* checkpoints;  ///< S, as forward leaves them
+  const float* behind;       ///< R behind every piece, [pieces, heads, features, columns], or null
+  float* aside;              ///< [pieces, heads, features, columns]: room for every block's R
+};
+
+/// Not causal.
 template <class T>
 struct QueryPass {
   Call<T> call;
   Rows<T> d_query;
   States states;
-  bool causal;
 };
 
+/// Not causal.
 template <class T>
 struct KeyValuePass {
   Call<T> call;
   Rows<T> d_key;
   Rows<T> d_value;
   States states;
-  bool causal;
 };
 
 template <class T>
@@ -76,6 +91,8 @@ void run(Cuda& cuda, const SumPass<T>& pass);
 void run(Cuda& cuda, const ScanPass& pass);
 template <class T>
 void run(Cuda& cuda, const ForwardPass<T>& pass);
+template <class T>
+void run(Cuda& cuda, const BackwardPass<T>& pass);
 template <class T>
 void run(Cuda& cuda, const QueryPass<T>& pass);
 template <class T>
@@ -95,19 +112,19 @@ void for_head_size(std::int64_t dim, std::int64_t value_dim, Body&& body) {
   refuse_head_size(larger);
 }
 
-/// Launches a block for every piece of every head.
+/// Launches a block for each of so many pieces of every head.
 template <class T, int kDim, class Pass>
-void launch_blocks(Cuda& cuda, void (*kernel)(Pass), Pass pass, int inputs) {
+void launch_blocks(Cuda& cuda, void (*kernel)(Pass), Pass pass, int inputs, std::int64_t pieces) {
   const Call<T>& call = pass.call;
-  if (call.heads == 0) return;
+  if (call.heads * pieces == 0) return;
   const auto bytes = [&] { return Block<T, kDim>::shared_bytes(call.map, inputs); };
   pass.call.map.resident = call.map.projected();
   if (bytes() > cuda.shared_memory()) pass.call.map.resident = false;
   if (bytes() > cuda.shared_memory()) {
     refuse_state(call.map.features, kDim, bytes(), cuda.shared_memory());
   }
-  launch(kernel, Grid(call.heads * call.pieces), dim3(Sizes<T, kDim>::kThreads), bytes(),
-         cuda.stream(), pass);
+  launch(kernel, Grid(call.heads * pieces), dim3(Sizes<T, kDim>::kThreads), bytes(), cuda.stream(),
+         pass);
 }
 
 }  // namespace longscan::gpu_attention

@@ -3,16 +3,71 @@
 // Of a chunk, with S the state before it and g~ what its outputs hand back:
 // d_phi_q = g~ S^T + tril(g~ V~^T) phi_k, then S += phi_k^T V~. The normaliser is divided by in
 // f32, behind the products.
+//
+// Over a long line d_phi_q is a small difference of large numbers, and the last of g~, -(d_out .
+// out), must be more exact than the outputs are kept. But it need not be known: attention does not
+// change with the length of phi_q, so d_phi_q . phi_q = 0. A number of its size stands in for it,
+// and what d_phi_q . phi_q then comes to is what that was off, times the normaliser's own gradient.
 #pragma once
 
 #include "kernels/cuda/linear_attention_runs.h"
 
-namespace longscan::gpu_attention {
-
-namespace {
+namespace longscan::gpu_attention::query_side {
 
 // The walk's sum of keys (add_range) has its rows in the first two.
 enum Input { kKey, kValue, kQuery, kGradient, kInputs };
+
+/// What every tile of a run needs.
+struct Given {
+  RowPair keys;     ///< as key_rows gives them
+  RowPair queries;  ///< of exponential maps the normaliser's logarithm
+  RowPair inverse;  ///< of others, 1 / normaliser
+};
+
+/// What the tiles of a run leave; of projected maps without the projection's scale.
+template <class T, int kDim>
+struct Work {
+  using S = Sizes<T, kDim>;
+  mma::Accumulator d_query[S::kDimTiles];        ///< with block.weights as they are
+  mma::Accumulator of_normalizer[S::kDimTiles];  ///< the gradient of the normaliser's logarithm
+  RowPair along{};                               ///< d_phi . phi, over a lane's numbers
+  RowPair total{};                               ///< of the normaliser's, 1 where there are keys
+
+  __device__ Work() {
+#pragma unroll
+    for (auto& tile : d_query) tile.clear();
+#pragma unroll
+    for (auto& tile : of_normalizer) tile.clear();
+  }
+};
+
+/// A number near -(d_out . out) to block.weights for the warp's rows: -(d_out . v), since the
+/// token's own value is as far from its output as others' are. Projected maps round before what it
+/// is off is taken back, so they read the output itself.
+template <class T, int kDim>
+__device__ void guess_weights(const Block<T, kDim>& block, const Call<T>& call, std::int64_t head,
+                              const Chunk& chunk) {
+  using S = Sizes<T, kDim>;
+  if (block.map.projected()) {
+    find_weights(block, call, kGradient, head, chunk.begin, chunk.count);
+    return;
+  }
+  constexpr int kLanes = 8;  // that share a row
+  for (int pass = 0; pass < mma::kTile * kLanes / 32; ++pass) {
+    const int row = pass * 32 / kLanes + block.lane / kLanes;
+    const T* left = block.own(kGradient) + row * S::kStride;
+    const T* right = block.own(kValue) + row * S::kStride;
+    float dot = 0;
+    for (int d = block.lane % kLanes * 2; d < kDim; d += kLanes * 2) {
+      dot +=
+          to_float(left[d]) * to_float(right[d]) + to_float(left[d + 1]) * to_float(right[d + 1]);
+    }
+#pragma unroll
+    for (int bits = 1; bits < kLanes; bits *= 2) dot += __shfl_xor_sync(0xffffffffu, dot, bits);
+    if (block.lane % kLanes == 0) block.weights[block.warp * mma::kTile + row] = -dot;
+  }
+  __syncwarp();
+}
 
 /// d_phi of a tile from the state alone; nothing for rows from `border` on.
 template <class T, int kDim>
@@ -22,17 +77,48 @@ __device__ void differentiate_with_state(const Block<T, kDim>& block, int tile,
   using S = Sizes<T, kDim>;
 #pragma unroll
   for (auto& part : d_phi) part.clear();
-  add_features_of_state(block, tile, kGradient, d_phi);
+  add_features_of_exact_state(block, tile, kGradient, d_phi);
+  const float* normalizer = block.normalizer + tile * S::kFeatures;
+  for_numbers(d_phi, block.lane, [&](float x, int i, int column) {
+    const float sum = x + block.weights[block.row(i)] * normalizer[column];
+    return block.row(i) < border ? sum * inverse.of(i) : 0.0f;
+  });
+}
+
+/// The gradient of the normaliser, over the normaliser: nothing of the state for rows from `border`
+/// on.
+template <class T, int kDim, bool kCausal>
+__device__ void differentiate_normalizer(const Block<T, kDim>& block, int tile, const Run& run,
+                                         const RowPair& inverse, int border,
+                                         mma::Accumulator (&d_phi)[Sizes<T, kDim>::kFeatureTiles]) {
+  using S = Sizes<T, kDim>;
 #pragma unroll
-  for (int n = 0; n < S::kFeatureTiles; ++n) {
-    const int first = tile * S::kFeatures + n * mma::kTile;
+  for (auto& part : d_phi) part.clear();
+  if constexpr (kCausal) {
+    const int begins[2] = {document_begin(run.starts, block.row(0)),
+                           document_begin(run.starts, block.row(2))};
+#pragma unroll 1
+    for (int j = 0; j <= block.warp; ++j) {
+      mma::Accumulator ones;
 #pragma unroll
-    for (int i = 0; i < mma::kLane; ++i) {
-      const float normalizer = normalizer_of(block, first + mma::column_of(block.lane, i));
-      const float of_weight = block.weights[block.row(i)] * normalizer;
-      d_phi[n][i] = block.row(i) < border ? (d_phi[n][i] + of_weight) * inverse.of(i) : 0.0f;
+      for (int i = 0; i < mma::kLane; ++i) {
+        const int column = j * mma::kTile + mma::column_of(block.lane, i);
+        ones[i] = column <= block.row(i) && column >= begins[i / 2 % 2] ? 1.0f : 0.0f;
+      }
+      const mma::Fragment<T> seen = mma::rounded<T>(ones);
+#pragma unroll
+      for (int n = 0; n < S::kFeatureTiles; ++n) {
+        mma::Fragment<T> key;
+        mma::load_transposed(key, block.phi + j * mma::kTile * S::kPhiStride + n * mma::kTile,
+                             S::kPhiStride, block.lane);
+        mma::multiply(d_phi[n], seen, key);
+      }
     }
   }
+  const float* normalizer = block.normalizer + tile * S::kFeatures;
+  for_numbers(d_phi, block.lane, [&](float x, int i, int column) {
+    return (block.row(i) < border ? x + normalizer[column] : x) * inverse.of(i);
+  });
 }
 
 /// d_phi += tril(g~ V~^T) phi_k of a tile. The scores' gradients are found anew for every tile: to
@@ -73,17 +159,33 @@ __device__ void differentiate_with_keys(const Block<T, kDim>& block, const Run& 
   }
 }
 
-/// What every tile of a run needs.
-struct Given {
-  RowPair keys;     ///< as key_rows gives them
-  RowPair queries;  ///< of exponential maps the normaliser's logarithm
-  RowPair inverse;  ///< of others, 1 / normaliser
-};
+/// Gradients of features of a tile become those of products, and are taken into the query's.
+template <class T, int kDim>
+__device__ void take_in(const Block<T, kDim>& block, int tile,
+                        mma::Accumulator (&d_phi)[Sizes<T, kDim>::kFeatureTiles],
+                        const mma::Accumulator (&phi)[Sizes<T, kDim>::kFeatureTiles],
+                        RowPair& along, mma::Accumulator (&d_query)[Sizes<T, kDim>::kDimTiles]) {
+  using S = Sizes<T, kDim>;
+#pragma unroll
+  for (int n = 0; n < S::kFeatureTiles; ++n) {
+#pragma unroll
+    for (int i = 0; i < mma::kLane; ++i) along.at[i / 2 % 2] += d_phi[n][i] * phi[n][i];
+  }
+  RowPair total{};  // cancels, as |x~|^2 of a query does
+  differentiate(block, d_phi, phi, total);
+  if (block.map.projected()) {
+    project_back(block, tile, d_phi, d_query);
+    return;
+  }
+#pragma unroll
+  for (int n = 0; n < S::kDimTiles; ++n) {
+    if (n / S::kFeatureTiles == tile) d_query[n] = d_phi[n % S::kFeatureTiles];
+  }
+}
 
 template <class T, int kDim, bool kCausal>
 __device__ void differentiate_tile(const Block<T, kDim>& block, int tile, const Run& run,
-                                   const Given& given,
-                                   mma::Accumulator (&d_query)[Sizes<T, kDim>::kDimTiles]) {
+                                   const Given& given, Work<T, kDim>& work) {
   using S = Sizes<T, kDim>;
   take_projection(block, tile);
   if (block.map.exponential()) {
@@ -103,17 +205,9 @@ __device__ void differentiate_tile(const Block<T, kDim>& block, int tile, const 
   if constexpr (kCausal) differentiate_with_keys(block, run, given.inverse, d_phi);
   project(block, kQuery, tile, phi);
   to_features(block, tile, given.queries, block.seen_reference, phi);
-  RowPair total{};  // cancels, as |x~|^2 of a query does
-  differentiate(block, d_phi, phi, total);
-  if (block.map.projected()) {
-    project_back(block, tile, d_phi, d_query);
-  } else {
-    __syncwarp();
-#pragma unroll
-    for (int n = 0; n < S::kFeatureTiles; ++n) {
-      stage(block, kQuery, tile * S::kFeatures + n * mma::kTile, d_phi[n], run.first, run.last);
-    }
-  }
+  take_in(block, tile, d_phi, phi, work.along, work.d_query);
+  differentiate_normalizer<T, kDim, kCausal>(block, tile, run, given.inverse, border, d_phi);
+  take_in(block, tile, d_phi, phi, work.total, work.of_normalizer);
   __syncthreads();
   if constexpr (kCausal) {
     const RowSet kept = run.starts == 0 ? ~RowSet{0} : ~rows_below(highest_row(run.starts));
@@ -122,31 +216,51 @@ __device__ void differentiate_tile(const Block<T, kDim>& block, int tile, const 
   }
 }
 
-template <class T, int kDim, bool kCausal>
-__device__ void differentiate_run(const Block<T, kDim>& block, const QueryPass<T>& pass,
-                                  std::int64_t head, const Chunk& chunk, const Run& run) {
+/// d_query of a run to memory, and the weights as they should be to block.weights.
+template <class T, int kDim>
+__device__ void finish_queries(const Block<T, kDim>& block, const Rows<T>& d_query,
+                               std::int64_t head, const Chunk& chunk, const Run& run,
+                               Work<T, kDim>& work) {
   using S = Sizes<T, kDim>;
-  const RowPair factors = query_rows(block, pass.call, head, chunk.begin, run.rows());
+  RowPair excess;
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    const float total = sum_over_row(work.total.at[half]);
+    const float along = sum_over_row(work.along.at[half]);
+    excess.at[half] = total == 0 ? 0.0f : along / total;
+    const int row = block.row(2 * half);
+    if (block.lane % 4 == 0 && row >= run.first && row < run.last) {
+      block.weights[row] -= excess.at[half];
+    }
+  }
+  const float scale = block.map.scale;
+#pragma unroll
+  for (int n = 0; n < S::kDimTiles; ++n) {
+#pragma unroll
+    for (int i = 0; i < mma::kLane; ++i) {
+      const float off = excess.of(i) * work.of_normalizer[n][i];
+      work.d_query[n][i] = (work.d_query[n][i] - off) * scale;
+    }
+    stage(block, kQuery, n * mma::kTile, work.d_query[n], run.first, run.last);
+  }
+  put_rows(block, kQuery, d_query, head, chunk.begin, run.first, run.last);
+}
+
+template <class T, int kDim, bool kCausal>
+__device__ void differentiate_run(const Block<T, kDim>& block, const Call<T>& call,
+                                  const Rows<T>& d_query, std::int64_t head, const Chunk& chunk,
+                                  const Run& run) {
+  const RowPair factors = query_rows(block, call, head, chunk.begin, run.rows());
   const bool exponential = block.map.exponential();
   Given given{.keys = {},
               .queries = exponential ? factors : RowPair{{1, 1}},
               .inverse = exponential ? RowPair{{1, 1}} : factors};
   if constexpr (kCausal) given.keys = key_rows(block, kKey, run.rows() & chunk.attended);
-  mma::Accumulator d_query[S::kDimTiles];
-#pragma unroll
-  for (auto& tile : d_query) tile.clear();
+  Work<T, kDim> work;
   for (int tile = 0; tile < block.tiles(); ++tile) {
-    differentiate_tile<T, kDim, kCausal>(block, tile, run, given, d_query);
+    differentiate_tile<T, kDim, kCausal>(block, tile, run, given, work);
   }
-  if (block.map.projected()) {
-#pragma unroll
-    for (int n = 0; n < S::kDimTiles; ++n) {
-#pragma unroll
-      for (int i = 0; i < mma::kLane; ++i) d_query[n][i] *= block.map.scale;
-      stage(block, kQuery, n * mma::kTile, d_query[n], run.first, run.last);
-    }
-  }
-  put_rows(block, kQuery, pass.d_query, head, chunk.begin, run.first, run.last);
+  finish_queries(block, d_query, head, chunk, run, work);
 }
 
 template <class T, int kDim>
@@ -161,60 +275,68 @@ __device__ bool find_exponents(const Block<T, kDim>& block, const Chunk& chunk, 
   return __syncthreads_or(rises ? 1 : 0) == 0;
 }
 
-template <class T, int kDim, bool kCausal>
-__global__ void __launch_bounds__(Sizes<T, kDim>::kThreads, Sizes<T, kDim>::kBlocks)
+/// Causal, from the state before the range, whose weights block.weights are to hold. Begins and
+/// ends with all threads together.
+template <class T, int kDim>
+__device__ __forceinline__ void walk(Block<T, kDim>& block, const Call<T>& call,
+                                     const Rows<T>& d_query, std::int64_t head, Range range) {
+  using S = Sizes<T, kDim>;
+  float* const weights = block.weights;
+  Walk<T, S::kRows> walk(call, range, false, block.lane);
+  for (Chunk chunk; walk.next(chunk);) {
+    block.weights = weights + (chunk.begin - range.begin);
+    fetch_rows(block, kKey, call.key, head, chunk.begin, chunk.count);
+    fetch_rows(block, kValue, call.value, head, chunk.begin, chunk.count);
+    fetch_rows(block, kQuery, call.query, head, chunk.begin, chunk.count);
+    fetch_rows(block, kGradient, call.d_out, head, chunk.begin, chunk.count);
+    finish_fetches();
+    __syncthreads();
+    guess_weights(block, call, head, chunk);
+    for_runs(
+        block, chunk, [&](const Run& run) { return find_exponents(block, chunk, run); },
+        [&](const Run& run) {
+          differentiate_run<T, kDim, true>(block, call, d_query, head, chunk, run);
+        });
+    __syncthreads();
+  }
+  block.weights = weights;
+}
+
+/// Not causal.
+template <class T, int kDim>
+__global__ void __launch_bounds__(Sizes<T, kDim>::kThreads, kDim == 128 ? 1 : 2)
     backward_query(const __grid_constant__ QueryPass<T> pass) {
   using S = Sizes<T, kDim>;
   const Call<T>& call = pass.call;
   const Block<T, kDim> block(call.map, kInputs);
   const Place place(call);
   take_resident_projection(block);
-  const auto fetch = [&](const Chunk& chunk) {
-    if constexpr (kCausal) {
-      fetch_rows(block, kKey, call.key, place.head, chunk.begin, chunk.count);
-      fetch_rows(block, kValue, call.value, place.head, chunk.begin, chunk.count);
-    }
+  for_documents<T, kDim, false>(block, call, pass.states, place, [&](const Chunk& chunk) {
     fetch_rows(block, kQuery, call.query, place.head, chunk.begin, chunk.count);
     fetch_rows(block, kGradient, call.d_out, place.head, chunk.begin, chunk.count);
     finish_fetches();
     __syncthreads();
     find_weights(block, call, kGradient, place.head, chunk.begin, chunk.count);
-  };
-  if constexpr (kCausal) {
-    load_beginning(block, call, pass.states.before, place);
-    Walk<T, S::kRows> walk(call, {place.begin, place.end}, false, block.lane);
-    for (Chunk chunk; walk.next(chunk);) {
-      fetch(chunk);
-      for_runs(
-          block, chunk, [&](const Run& run) { return find_exponents(block, chunk, run); },
-          [&](const Run& run) {
-            differentiate_run<T, kDim, kCausal>(block, pass, place.head, chunk, run);
-          });
+    if (block.map.exponential()) {
+      for (int f = block.thread(); f < block.tiles() * S::kFeatures; f += S::kThreads) {
+        block.highest[f] = block.exponent[f];
+      }
       __syncthreads();
     }
-  } else {
-    for_documents<T, kDim, false>(block, call, pass.states, place, [&](const Chunk& chunk) {
-      fetch(chunk);
-      if (block.map.exponential()) {
-        for (int f = block.thread(); f < block.tiles() * S::kFeatures; f += S::kThreads) {
-          block.highest[f] = block.exponent[f];
-        }
-        __syncthreads();
-      }
-      differentiate_run<T, kDim, kCausal>(block, pass, place.head, chunk,
-                                          Run{0, chunk.count, 0, false});
-    });
-  }
+    differentiate_run<T, kDim, false>(block, call, pass.d_query, place.head, chunk,
+                                      Run{0, chunk.count, 0, false});
+  });
 }
 
-}  // namespace
+}  // namespace longscan::gpu_attention::query_side
+
+namespace longscan::gpu_attention {
 
 template <class T>
 void run(Cuda& cuda, const QueryPass<T>& pass) {
   for_head_size(pass.call.map.dim, pass.call.value_dim, [&]<int kDim>() {
-    launch_blocks<T, kDim>(
-        cuda, pass.causal ? backward_query<T, kDim, true> : backward_query<T, kDim, false>, pass,
-        kInputs);
+    launch_blocks<T, kDim>(cuda, query_side::backward_query<T, kDim>, pass, query_side::kInputs,
+                           pass.call.pieces);
   });
 }
 

@@ -206,6 +206,27 @@ __device__ void add_values_of_state(const Block<T, kDim>& block, int tile,
   }
 }
 
+/// features += c S^T of a tile, c the warp's rows of an input, S to the last digit.
+template <class T, int kDim>
+__device__ void add_features_of_exact_state(
+    const Block<T, kDim>& block, int tile, int input,
+    mma::Accumulator (&features)[Sizes<T, kDim>::kFeatureTiles]) {
+  using S = Sizes<T, kDim>;
+  const float* home = block.sum + tile * S::kFeatures * S::kStateStride;
+#pragma unroll 2
+  for (int k = 0; k < S::kDimTiles; ++k) {
+    mma::Fragment<T> left;
+    mma::load(left, block.own(input) + k * mma::kTile, S::kStride, block.lane);
+#pragma unroll
+    for (int n = 0; n < S::kFeatureTiles; ++n) {
+      mma::Fragment<float> state;
+      mma::load(state, home + n * mma::kTile * S::kStateStride + k * mma::kTile, S::kStateStride,
+                block.lane);
+      mma::multiply(features[n], left, mma::Precise<T>(state));
+    }
+  }
+}
+
 /// features += c S^T of a tile, c the warp's rows of an input.
 template <class T, int kDim>
 __device__ void add_features_of_state(const Block<T, kDim>& block, int tile, int input,

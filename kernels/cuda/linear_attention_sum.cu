@@ -14,7 +14,7 @@ __global__ void __launch_bounds__(Sizes<T, kDim>::kThreads, Sizes<T, kDim>::kBlo
     sum_pieces(const __grid_constant__ SumPass<T> pass) {
   const Call<T>& call = pass.call;
   const Block<T, kDim> block(call.map, kInputs);
-  const Place place(call);
+  const Place place(call, pass.first);
   take_resident_projection(block);
   const Range range = side_of({place.begin, place.end}, pass.side, call.starts, call.starts_count);
   clear_state(block);
@@ -49,6 +49,7 @@ __global__ void __launch_bounds__(kScanThreads) scan_pieces(const __grid_constan
     const std::int64_t piece = pass.side == ShardSide::back ? step : pass.pieces - 1 - step;
     const std::int64_t state = (piece * pass.heads + head) * size;
     if (pass.before != nullptr) pass.before[state + number] = sum;
+    if (step + 1 == pass.pieces && pass.beyond == nullptr) break;
     const float own = pass.sums[state + number];
     const float own_exponent = pass.sums[state + last];
     if (cuts[piece] != 0) {
@@ -100,7 +101,7 @@ void run(Cuda& cuda, const SumPass<T>& pass) {
   for_head_size(pass.call.map.dim, pass.call.value_dim, [&]<int kDim>() {
     launch_blocks<T, kDim, SumPass<T>>(
         cuda, pass.gradients ? sum_pieces<T, kDim, true> : sum_pieces<T, kDim, false>, pass,
-        kInputs);
+        kInputs, pass.last - pass.first);
   });
 }
 template void run(Cuda&, const SumPass<float>&);

@@ -35,10 +35,8 @@ void expect_two_shards_are_one(const Operands& line, std::int64_t cut, int threa
   const Tensor d_before =
       crosses && !line.form.causal ? first.gradient_sum(ShardSide::back) : Tensor{};
   const Tensor d_behind = crosses ? second.gradient_sum(ShardSide::front) : Tensor{};
-  first.backward_query({}, behind);
-  second.backward_query(before, {});
-  first.backward_key_value({}, d_behind);
-  second.backward_key_value(d_before, {});
+  first.backward({.behind = behind, .gradients_behind = d_behind});
+  second.backward({.before = before, .gradients_before = d_before});
   const auto compare = [&](const Tensor& a, const Tensor& b, const Tensor& all, const char* what) {
     EXPECT_LT(worst_relative(both(first.get(a), second.get(b)), whole.get(all)), 1e-12) << what;
   };

@@ -169,6 +169,15 @@ struct AttentionOperands {
   }
 };
 
+/// What a backward needs of other shards.
+template <class State>
+struct StatesAround {
+  State before = {};
+  State behind = {};
+  State gradients_before = {};
+  State gradients_behind = {};
+};
+
 /// Device tensors of one call. Query, key and value lie beside each other, as a joint projection
 /// leaves them.
 template <class T>
@@ -247,25 +256,20 @@ struct AttentionTensors {
                                .state_before = before,
                                .state_behind = behind});
   }
-  void backward_query(const Tensor& before = {}, const Tensor& behind = {}) {
-    device.run(LinearAttentionBackwardQuery{.d_query = d_query,
-                                            .input = input,
-                                            .gradient = gradient(),
-                                            .state_before = before,
-                                            .state_behind = behind});
-  }
-  void backward_key_value(const Tensor& before = {}, const Tensor& behind = {}) {
-    device.run(LinearAttentionBackwardKeyValue{.d_key = d_key,
-                                               .d_value = d_value,
-                                               .input = input,
-                                               .gradient = gradient(),
-                                               .state_before = before,
-                                               .state_behind = behind});
+  void backward(const StatesAround<Tensor>& states = {}) {
+    device.run(LinearAttentionBackward{.d_query = d_query,
+                                       .d_key = d_key,
+                                       .d_value = d_value,
+                                       .input = input,
+                                       .gradient = gradient(),
+                                       .state_before = states.before,
+                                       .state_behind = states.behind,
+                                       .gradients_before = states.gradients_before,
+                                       .gradients_behind = states.gradients_behind});
   }
   void run() {
     forward();
-    backward_query();
-    backward_key_value();
+    backward();
   }
   Tensor sum(ShardSide side) {
     const Tensor state = make_state();

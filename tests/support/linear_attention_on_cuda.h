@@ -25,6 +25,7 @@ inline AttentionOperands rounded(AttentionOperands operands, DType dtype) {
 class AttentionOnCuda {
  public:
   LinearAttentionInput input;
+  bool leaves_checkpoints = false;
 
   AttentionOnCuda(Device& device, DType dtype, const AttentionOperands& o)
       : device_(device),
@@ -36,7 +37,8 @@ class AttentionOnCuda {
         attended_(DType::u8, {o.shape.tokens}),
         out_(dtype, {o.shape.tokens, o.shape.heads, o.shape.value_dim}),
         d_out_(dtype, {o.shape.tokens, o.shape.heads, o.shape.value_dim}, o.d_out),
-        normalizer_(sum_type(dtype), {o.shape.tokens, o.shape.heads}) {
+        normalizer_(sum_type(dtype), {o.shape.tokens, o.shape.heads}),
+        checkpoints_(DType::f32, {0}) {
     const AttentionShape& s = o.shape;
     for (std::int64_t i = 0; i < starts_.size(); ++i) starts_.set(i, double(s.starts[i]));
     for (std::int64_t i = 0; i < s.tokens; ++i) attended_.set(i, o.attended[i]);
@@ -48,6 +50,9 @@ class AttentionOnCuda {
              .causal = o.form.causal};
     if (o.form.masked) input.key_mask = attended_;
     if (input.feature_map.has_projection()) input.feature_map.projection = projection_;
+    const Tensor state = make_state().view();
+    checkpoints_ = OwnedTensor(
+        DType::f32, {checkpoints_of(s.tokens) * state.shape[0], state.shape[1], state.shape[2]});
     d_query_ = part(d_joint_, 0, s.heads, s.dim);
     d_key_ = part(d_joint_, s.heads * s.dim, s.heads, s.dim);
     d_value_ = part(d_joint_, 2 * s.heads * s.dim, s.heads, s.value_dim);
@@ -63,41 +68,40 @@ class AttentionOnCuda {
     }
   }
 
-  void forward(const std::vector<double>& before = {}, const std::vector<double>& behind = {}) {
-    run(
-        [&](const Tensor& first, const Tensor& last) {
-          return LinearAttention{.out = out_,
-                                 .normalizer = normalizer_,
-                                 .input = input,
-                                 .state_before = first,
-                                 .state_behind = last};
-        },
-        before, behind);
+  using State = std::vector<double>;
+
+  /// Leaves checkpoints for the backward that follows where `leaves_checkpoints`.
+  void forward(const State& before = {}, const State& behind = {}) {
+    const OwnedTensor first = make_state(before), last = make_state(behind);
+    on_cuda({&first, &last, &checkpoints_})
+        .run(LinearAttention{.out = out_,
+                             .normalizer = normalizer_,
+                             .input = input,
+                             .checkpoints = checkpoints(),
+                             .state_before = present(first, before),
+                             .state_behind = present(last, behind)});
   }
-  void backward_query(const std::vector<double>& before = {},
-                      const std::vector<double>& behind = {}) {
-    run(
-        [&](const Tensor& first, const Tensor& last) {
-          return LinearAttentionBackwardQuery{.d_query = d_query_,
-                                              .input = input,
-                                              .gradient = gradient(),
-                                              .state_before = first,
-                                              .state_behind = last};
-        },
-        before, behind);
+  /// Makes a checkpoint another one.
+  void spoil_checkpoint(std::int64_t index) {
+    const std::int64_t size = checkpoints_.size() / checkpoints_of(input.query.shape[0]);
+    for (std::int64_t i = 0; i < size; ++i) checkpoints_.set(index * size + i, double(i));
   }
-  void backward_key_value(const std::vector<double>& before = {},
-                          const std::vector<double>& behind = {}) {
-    run(
-        [&](const Tensor& first, const Tensor& last) {
-          return LinearAttentionBackwardKeyValue{.d_key = d_key_,
-                                                 .d_value = d_value_,
-                                                 .input = input,
-                                                 .gradient = gradient(),
-                                                 .state_before = first,
-                                                 .state_behind = last};
-        },
-        before, behind);
+  void backward(const StatesAround<State>& states = {}) {
+    const OwnedTensor before = make_state(states.before), behind = make_state(states.behind);
+    const OwnedTensor d_before = make_state(states.gradients_before);
+    const OwnedTensor d_behind = make_state(states.gradients_behind);
+    on_cuda({&before, &behind, &d_before, &d_behind, &checkpoints_})
+        .run(LinearAttentionBackward{
+            .d_query = d_query_,
+            .d_key = d_key_,
+            .d_value = d_value_,
+            .input = input,
+            .gradient = gradient(),
+            .checkpoints = checkpoints(),
+            .state_before = present(before, states.before),
+            .state_behind = present(behind, states.behind),
+            .gradients_before = present(d_before, states.gradients_before),
+            .gradients_behind = present(d_behind, states.gradients_behind)});
   }
   std::vector<double> sum(ShardSide side) {
     OwnedTensor state = make_state();
@@ -140,27 +144,24 @@ class AttentionOnCuda {
     return from.view().columns(begin, begin + heads * dim).split_heads(heads);
   }
   LinearAttentionGradient gradient() const { return {d_out_, out_, normalizer_}; }
-  OwnedTensor make_state() const {
+  OwnedTensor make_state(const State& numbers = {}) const {
     const FeatureMap& map = input.feature_map;
-    return {DType::f32,
-            {input.query.shape[1], map.features(input.query.shape[2]),
-             map.state_columns(input.value.shape[2])}};
+    OwnedTensor state(DType::f32, {input.query.shape[1], map.features(input.query.shape[2]),
+                                   map.state_columns(input.value.shape[2])});
+    for (std::size_t i = 0; i < numbers.size(); ++i) state.set(std::int64_t(i), numbers[i]);
+    return state;
+  }
+  static Tensor present(const OwnedTensor& state, const State& numbers) {
+    return numbers.empty() ? Tensor{} : state.view();
+  }
+  Tensor checkpoints() const {
+    return input.causal && leaves_checkpoints ? checkpoints_.view() : Tensor{};
   }
   OnCuda on_cuda(std::vector<const OwnedTensor*> more) {
     std::vector<const OwnedTensor*> all = {&joint_,    &d_joint_, &projection_, &starts_,
                                            &attended_, &out_,     &d_out_,      &normalizer_};
     all.insert(all.end(), more.begin(), more.end());
     return {device_, all};
-  }
-  template <class MakeOperation>
-  void run(const MakeOperation& make, const std::vector<double>& before,
-           const std::vector<double>& behind) {
-    OwnedTensor first = make_state(), last = make_state();
-    for (std::size_t i = 0; i < before.size(); ++i) first.set(std::int64_t(i), before[i]);
-    for (std::size_t i = 0; i < behind.size(); ++i) last.set(std::int64_t(i), behind[i]);
-    on_cuda({&first, &last})
-        .run(make(before.empty() ? Tensor{} : first.view(),
-                  behind.empty() ? Tensor{} : last.view()));
   }
   std::vector<double> values(const Tensor& rows) const {
     std::vector<double> result;
@@ -182,6 +183,7 @@ class AttentionOnCuda {
   OwnedTensor out_;
   OwnedTensor d_out_;
   OwnedTensor normalizer_;
+  OwnedTensor checkpoints_;
   Tensor d_query_;
   Tensor d_key_;
   Tensor d_value_;
