@@ -77,13 +77,16 @@ std::int64_t measure_exchange(Communicator& group, const Options& options, std::
 
 std::int64_t measure_gradient_sum(Communicator& group, std::int64_t count) {
   std::vector<float> gradient(static_cast<std::size_t>(count));
+  std::vector<double> totals(3);
   std::vector<double> seconds;
   std::int64_t wrong = 0;
   for (int i = 0; i < 5; ++i) {
     std::fill(gradient.begin(), gradient.end(), static_cast<float>(group.rank() + 1));
     group.barrier();
-    seconds.push_back(seconds_of(
-        [&] { sum_gradient(group, Tensor::dense(gradient.data(), DType::f32, {count}), {}); }));
+    seconds.push_back(seconds_of([&] {
+      sum_gradient(group, Tensor::dense(gradient.data(), DType::f32, {count}),
+                   Tensor::dense(totals.data(), DType::f64, {std::ssize(totals)}));
+    }));
     const auto expected = static_cast<float>(group.size() * (group.size() + 1) / 2);
     wrong +=
         std::count_if(gradient.begin(), gradient.end(), [&](float x) { return x != expected; });
@@ -143,10 +146,13 @@ std::int64_t check_model(Communicator& group, std::int64_t tokens) {
   Transformer transformer(model, device, group);
   const ShardOfLine line(group, tokens, model.vocabulary);
   const Shard shard = line.shard();
+  std::vector<double> totals(3);
 
   const Traffic before = group.traffic();
   const double seconds = seconds_of([&] {
-    transformer.train(parameters.weights(), gradient.weights(), {&shard, 1}, {});
+    transformer.train(parameters.weights(), gradient.weights(),
+                      Tensor::dense(totals.data(), DType::f64, {std::ssize(totals)}), {&shard, 1},
+                      {});
   });
   const std::int64_t bytes = group.traffic().bytes - before.bytes;
   const double waited = group.traffic().seconds - before.seconds;

@@ -209,10 +209,13 @@ Work cross_entropy(Operands& of, const Sizes& sizes) {
 }
 
 Work adamw(Operands& of, const Sizes& sizes) {
+  const Tensor one = of.nothing(DType::f64, {1});
+  of.device.run(Fill{.out = one, .value = 1});
   const AdamW work{.parameter = of.parameters(of.tokens, sizes.width, 0),
                    .first_moment = of.nothing(DType::f32, {of.tokens * sizes.width}),
                    .second_moment = of.nothing(DType::f32, {of.tokens * sizes.width}),
                    .gradient = of.parameters(of.tokens, sizes.width, 1),
+                   .gradient_scale = one,
                    .rounded = of.nothing(DType::bf16, {of.tokens * sizes.width}),
                    .learning_rate = 1e-2,
                    .weight_decay = 0.1};

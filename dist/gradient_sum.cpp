@@ -1,4 +1,4 @@
-// The totals go first: they are small, and a step line may wait for them.
+// The totals go first: they are small, and the gradient's scale may wait for them.
 #include "dist/gradient_sum.h"
 
 namespace longscan {
@@ -7,10 +7,11 @@ void sum_totals(Communicator& world, std::span<double> totals) {
   world.all_reduce_sum(Tensor::dense(totals.data(), DType::f64, {std::ssize(totals)}));
 }
 
-void sum_gradient(Communicator& world, const Tensor& gradient, std::span<double> totals) {
+void sum_gradient(Communicator& world, const Tensor& gradient, const Tensor& totals) {
   require(gradient.dtype == DType::f32 || gradient.dtype == DType::f64, "sum_gradient.gradient",
           "is f32 or f64");
-  sum_totals(world, totals);
+  require_operand("sum_gradient.totals", totals, DType::f64, {totals.shape[0]});
+  world.for_device().all_reduce_sum(totals);
   world.for_device().all_reduce_sum(gradient);
 }
 

@@ -9,13 +9,13 @@
 namespace longscan {
 
 /// Collective over all ranks that hold a part of a step's tokens. Replaces `gradient`, [count] f32
-/// or f64 and dense, in the memory of the ranks' devices, and `totals` (sums over this rank's
-/// tokens, such as the loss, the correct predictions, the tokens) by their sums over the ranks; the
-/// same bits on every rank. A rank without tokens brings zeros. Each rank hands over count *
-/// size_of(dtype) + totals.size() * 8 bytes.
-void sum_gradient(Communicator& world, const Tensor& gradient, std::span<double> totals);
+/// or f64 and dense, and `totals`, [sums] f64 (sums over this rank's tokens, such as the loss, the
+/// correct predictions, the tokens) by their sums over the ranks; the same bits on every rank. Both
+/// lie in the memory of the ranks' devices. A rank without tokens brings zeros. Each rank hands
+/// over count * size_of(dtype) + sums * 8 bytes.
+void sum_gradient(Communicator& world, const Tensor& gradient, const Tensor& totals);
 
-/// Collective. The totals alone, for an evaluation.
+/// Collective. Totals alone, in host memory, for an evaluation.
 void sum_totals(Communicator& world, std::span<double> totals);
 
 }  // namespace longscan

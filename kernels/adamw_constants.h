@@ -14,7 +14,7 @@ struct AdamWConstants {
   T beta1, rest1;  // rest = 1 - beta
   T beta2, rest2;
   T correction1, correction2;  // 1 / (1 - beta^step)
-  T learning_rate, weight_decay, epsilon, gradient_scale;
+  T learning_rate, weight_decay, epsilon;
 
   explicit AdamWConstants(const AdamW& operation)
       : beta1(static_cast<T>(operation.beta1)),
@@ -25,8 +25,7 @@ struct AdamWConstants {
         correction2(correction(operation.beta2, operation.step)),
         learning_rate(static_cast<T>(operation.learning_rate)),
         weight_decay(static_cast<T>(operation.weight_decay)),
-        epsilon(static_cast<T>(operation.epsilon)),
-        gradient_scale(static_cast<T>(operation.gradient_scale)) {}
+        epsilon(static_cast<T>(operation.epsilon)) {}
 
   static T correction(double beta, std::int64_t step) {
     return static_cast<T>(1 / (1 - std::pow(beta, static_cast<double>(step))));

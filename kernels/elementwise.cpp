@@ -66,6 +66,7 @@ void Dropout::check() const {
   require_operand("Dropout.out", out, out.dtype, {out.shape[0], out.shape[1]});
   require_operand("Dropout.in", in, out.dtype, {out.shape[0], out.shape[1]});
   require(rate >= 0 && rate < 1, "Dropout.rate", "lies in [0, 1)");
+  if (step.present()) require_operand("Dropout.step", step, DType::i64, {1});
   require(first_token >= 0, "Dropout.first_token", "is not negative");
 }
 

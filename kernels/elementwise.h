@@ -94,12 +94,15 @@ void execute(Cuda&, const SwiGluBackward&);
 
 /// out = in * m / (1 - rate), m = 0 with probability `rate`, else 1. Element (row, column) draws
 /// word (e mod 4) of Philox block e / 4 with e = (first_token + row) * columns + column, so a mask
-/// does not depend on the sharding. Its own backward. `out` may be `in`.
+/// does not depend on the sharding. The key's step is key.step + step[0]: what changes when the
+/// operation is repeated lies in the device's memory (Device::replay). Its own backward. `out` may
+/// be `in`.
 struct Dropout {
   Tensor out;       ///< [tokens, columns] dense, f32, f64 or bf16
   Tensor in;        ///< [tokens, columns] dense
   double rate = 0;  ///< in [0, 1)
   RandomKey key = {};
+  Tensor step = {};              ///< [1] i64; absent: 0
   std::int64_t first_token = 0;  ///< global index of row 0
   void check() const;
 };

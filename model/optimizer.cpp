@@ -5,7 +5,6 @@
 #include <cmath>
 
 #include "kernels/elementwise.h"
-#include "kernels/error.h"
 #include "kernels/optimizer.h"
 
 namespace longscan {
@@ -31,44 +30,37 @@ Optimizer::Optimizer(const OptimizerOptions& options, const ModelOptions& model,
       device_(device),
       first_moment_(model, device, ParameterUse::sums),
       second_moment_(model, device, ParameterUse::sums),
-      norm_memory_(device.allocate(size_of(DType::f64))) {}
+      scale_memory_(device.allocate(2 * size_of(DType::f64))) {}
 
-Optimizer::Report Optimizer::update(Parameters& parameters, const Parameters& gradient,
-                                    double gradient_scale, std::int64_t step) {
-  const Tensor squares = Tensor::dense(norm_memory_.data(), DType::f64, {1});
+void Optimizer::update(Parameters& parameters, const Parameters& gradient, const Tensor& targets,
+                       const Tensor& norm, std::int64_t step) {
+  const Tensor numbers = Tensor::dense(scale_memory_.data(), DType::f64, {2});
+  const Tensor squares = numbers.rows(0, 1);
+  const Tensor scale = numbers.rows(1, 2);
   device_.run(Fill{.out = squares, .value = 0});
   device_.run(SumOfSquares{.out = squares, .in = gradient.flat()});
-  double sum = 0;
-  device_.download(&sum, squares);
-  Report report{.gradient_norm = std::sqrt(sum) * gradient_scale,
-                .learning_rate = learning_rate_at(options_, step)};
-  if (!std::isfinite(report.gradient_norm)) {
-    throw Error(ErrorKind::data,
-                {.what = fmt::format("the gradient of step {} is not finite", step),
-                 .why = "the loss has diverged",
-                 .hint = "lower optimizer.learning_rate or set optimizer.clip_norm"});
-  }
-  if (options_.clip_norm > 0 && report.gradient_norm > options_.clip_norm) {
-    gradient_scale *= options_.clip_norm / report.gradient_norm;
-  }
+  device_.run(GradientScale{.scale = scale,
+                            .norm = norm,
+                            .squares = squares,
+                            .targets = targets,
+                            .clip_norm = options_.clip_norm});
   const auto run = [&](std::int64_t begin, std::int64_t end, const Tensor& rounded,
                        double weight_decay) {
     device_.run(AdamW{.parameter = parameters.flat().rows(begin, end),
                       .first_moment = first_moment_.flat().rows(begin, end),
                       .second_moment = second_moment_.flat().rows(begin, end),
                       .gradient = gradient.flat().rows(begin, end),
+                      .gradient_scale = scale,
                       .rounded = rounded,
-                      .learning_rate = report.learning_rate,
+                      .learning_rate = learning_rate_at(options_, step),
                       .beta1 = options_.beta1,
                       .beta2 = options_.beta2,
                       .epsilon = options_.epsilon,
                       .weight_decay = weight_decay,
-                      .gradient_scale = gradient_scale,
                       .step = step});
   };
   run(0, parameters.decayed(), parameters.rounded(), options_.weight_decay);
   run(parameters.decayed(), parameters.flat().size(), {}, 0);
-  return report;
 }
 
 }  // namespace longscan

@@ -30,15 +30,13 @@ class Optimizer {
  public:
   Optimizer(const OptimizerOptions& options, const ModelOptions& model, Device& device);
 
-  struct Report {
-    double gradient_norm = 0;  ///< of gradient * gradient_scale, before clipping
-    double learning_rate = 0;
-  };
-  /// One step with gradient * gradient_scale, clipped. `step` counts from 1. Throws data when the
-  /// norm is not finite; the parameters are then unchanged.
-  Report update(Parameters& parameters, const Parameters& gradient, double gradient_scale,
-                std::int64_t step);
+  /// One step with gradient / targets, clipped, without waiting for the device; `norm` becomes the
+  /// norm of gradient / targets. Where it is not finite nothing else changes. norm and targets: [1]
+  /// f64. `step` counts from 1.
+  void update(Parameters& parameters, const Parameters& gradient, const Tensor& targets,
+              const Tensor& norm, std::int64_t step);
 
+  const OptimizerOptions& options() const { return options_; }
   Parameters& first_moment() { return first_moment_; }
   Parameters& second_moment() { return second_moment_; }
 
@@ -47,7 +45,7 @@ class Optimizer {
   Device& device_;
   Parameters first_moment_;
   Parameters second_moment_;
-  Buffer norm_memory_;
+  Buffer scale_memory_;
 };
 
 }  // namespace longscan

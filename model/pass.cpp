@@ -46,14 +46,22 @@ ShardTensors tensors_of(const Shard& shard, const ModelOptions& options, Device&
   return line;
 }
 
-void Pass::drop(const Tensor& out, const Tensor& in, std::int64_t site) const {
+Tensor dropout_step_of(const DropoutPlan& dropout, const ModelOptions& options, Device& device,
+                       Arena& arena) {
   const auto sites = static_cast<std::uint64_t>(2 * options.layers + 1);
+  const std::uint64_t step = dropout.line * sites;
+  const Tensor on_device = arena.take(DType::i64, {1});
+  device.upload(on_device, &step);
+  return on_device;
+}
+
+void Pass::drop(const Tensor& out, const Tensor& in, std::int64_t site) const {
   device.run(Dropout{
       .out = out,
       .in = in,
       .rate = dropout.rate,
-      .key = {dropout.seed, RandomPurpose::dropout,
-              dropout.line * sites + static_cast<std::uint64_t>(site)},
+      .key = {dropout.seed, RandomPurpose::dropout, static_cast<std::uint64_t>(site)},
+      .step = dropout_step,
       .first_token = shard.first_token,
   });
 }

@@ -52,6 +52,11 @@ struct ShardTensors {
 ShardTensors tensors_of(const Shard& shard, const ModelOptions& options, Device& device,
                         Arena& arena);
 
+/// [1] i64, in the arena's memory: where the random numbers of this line's dropout begin, behind
+/// which every place in the model that drops has a step of its own.
+Tensor dropout_step_of(const DropoutPlan& dropout, const ModelOptions& options, Device& device,
+                       Arena& arena);
+
 struct AttentionHeads;
 struct AttentionLink;
 struct AttentionWeights;
@@ -69,6 +74,7 @@ struct Pass {
   const Shard& shard;
   ShardTensors line;  ///< the shard on the device
   DropoutPlan dropout;
+  Tensor dropout_step;     ///< as dropout_step_of makes it; absent where the rate is 0
   Tensor rotary_table;     ///< [tokens, head_dim]; absent unless positions are rotary
   bool generates = false;  ///< tokens will follow that see those of the shard
   const AttentionObserver* observer = nullptr;

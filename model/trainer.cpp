@@ -2,13 +2,18 @@
 // targets.
 #include "model/trainer.h"
 
-#include <array>
+#include <cmath>
 
 #include "dist/gradient_sum.h"
 #include "kernels/elementwise.h"
 #include "kernels/error.h"
 
 namespace longscan {
+
+namespace {
+constexpr std::int64_t kTotals = 3;  // LossTotals
+constexpr std::int64_t kSums = kTotals + 1;
+}  // namespace
 
 Trainer::Trainer(const ModelOptions& model, const OptimizerOptions& optimizer, std::uint64_t seed,
                  Device& device, Mesh& mesh)
@@ -19,7 +24,9 @@ Trainer::Trainer(const ModelOptions& model, const OptimizerOptions& optimizer, s
       parameters_(model, device),
       gradient_(model, device, ParameterUse::sums),
       optimizer_(optimizer, model, device),
-      transformer_(model, device, mesh.sequence()) {
+      transformer_(model, device, mesh.sequence()),
+      sums_memory_(device.allocate(kSums * size_of(DType::f64))),
+      sums_(Tensor::dense(sums_memory_.data(), DType::f64, {kSums})) {
   parameters_.initialize(seed);
   transformer_.draw_features(seed_, steps_);
 }
@@ -27,30 +34,39 @@ Trainer::Trainer(const ModelOptions& model, const OptimizerOptions& optimizer, s
 void Trainer::accumulate(std::span<const Shard> segments) {
   const DropoutPlan dropout{
       .rate = options_.dropout, .seed = seed_, .line = static_cast<std::uint64_t>(lines_)};
-  const LossTotals line =
-      transformer_.train(parameters_.weights(), gradient_.weights(), segments, dropout);
-  totals_.loss += line.loss;
-  totals_.correct += line.correct;
-  totals_.tokens += line.tokens;
+  transformer_.train(parameters_.weights(), gradient_.weights(), sums_.rows(0, kTotals), segments,
+                     dropout);
   ++lines_;
 }
 
 StepReport Trainer::update() {
-  std::array<double, 3> sums{totals_.loss, totals_.correct, totals_.tokens};
-  sum_gradient(mesh_.world(), gradient_.flat(), sums);
-  StepReport report{.totals = {.loss = sums[0], .correct = sums[1], .tokens = sums[2]}};
+  const Tensor totals = sums_.rows(0, kTotals);
+  sum_gradient(mesh_.world(), gradient_.flat(), totals);
+  optimizer_.update(parameters_, gradient_, totals.rows(kTotals - 1, kTotals),
+                    sums_.rows(kTotals, kSums), steps_ + 1);
+  const StepReport report = take_report();
   if (report.totals.tokens == 0) {
     throw Error(ErrorKind::data, {.what = fmt::format("step {} has nothing to predict", steps_ + 1),
                                   .why = "no token of its lines has a target"});
   }
-  const Optimizer::Report moved =
-      optimizer_.update(parameters_, gradient_, 1 / report.totals.tokens, steps_ + 1);
-  report.gradient_norm = moved.gradient_norm;
-  report.learning_rate = moved.learning_rate;
-  device_.run(Fill{.out = gradient_.flat(), .value = 0});
-  totals_ = {};
+  if (!std::isfinite(report.gradient_norm)) {
+    throw Error(ErrorKind::data,
+                {.what = fmt::format("the gradient of step {} is not finite", steps_ + 1),
+                 .why = "the loss has diverged",
+                 .hint = "lower optimizer.learning_rate or set optimizer.clip_norm"});
+  }
   ++steps_;
   transformer_.draw_features(seed_, steps_);
+  return report;
+}
+
+StepReport Trainer::take_report() {
+  const Tensor sums = report_.of(device_, sums_);
+  const StepReport report{.totals = LossTotals::from(sums),
+                          .gradient_norm = sums.as<double>()[kTotals],
+                          .learning_rate = learning_rate_at(optimizer_.options(), steps_ + 1)};
+  device_.run(Fill{.out = sums_, .value = 0});
+  device_.run(Fill{.out = gradient_.flat(), .value = 0});
   return report;
 }
 

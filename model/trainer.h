@@ -26,12 +26,14 @@ class Trainer {
           Device& device, Mesh& mesh);
 
   /// Adds the gradient of one line to the step's, in segments: see Transformer::train. Collective
-  /// over the sequence group. An optimizer step may take several lines (gradient accumulation).
+  /// over the sequence group. An optimizer step may take several lines (gradient accumulation). The
+  /// host does not wait for the device, which may be several lines behind.
   void accumulate(std::span<const Shard> segments);
 
   /// Sums gradients and totals over all ranks, divides by the number of targets, clips, and moves
   /// the parameters; random features are drawn anew where that is due. Collective over all ranks.
-  /// Throws data when no rank had a target or the gradient is not finite.
+  /// The one place in a step where the host waits, for the report. Throws data when no rank had a
+  /// target or the gradient is not finite; parameters and moments are then as before the step.
   StepReport update();
 
   /// accumulate() of one line and update().
@@ -46,6 +48,9 @@ class Trainer {
   void resume_at(std::int64_t steps, std::int64_t lines);
 
  private:
+  /// Waits for the step, and makes ready for the next one.
+  StepReport take_report();
+
   ModelOptions options_;
   std::uint64_t seed_;
   Device& device_;
@@ -54,7 +59,10 @@ class Trainer {
   Parameters gradient_;
   Optimizer optimizer_;
   Transformer transformer_;
-  LossTotals totals_;
+  Buffer sums_memory_;
+  Tensor
+      sums_;  // [4] f64: loss, correct, tokens of the step so far; the gradient's norm at its end
+  HostCopy report_;
   std::int64_t steps_ = 0;  // optimizer steps done
   std::int64_t lines_ = 0;  // lines seen: the key of dropout
 };

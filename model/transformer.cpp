@@ -2,7 +2,7 @@
 #include "model/transformer.h"
 
 #include <algorithm>
-#include <array>
+#include <bit>
 
 #include "kernels/elementwise.h"
 #include "kernels/embedding.h"
@@ -47,46 +47,47 @@ Transformer::Transformer(const ModelOptions& options, Device& device, Communicat
       totals_(Tensor::dense(totals_memory_.data(), DType::f64, {3})) {
   caches_.resize(static_cast<std::size_t>(options.layers));
   if (options_.reversible) layers_ = ReversibleLayers();
-  prepare(1);
+  states_.prepare(1);
 }
 
-LossTotals Transformer::train(const Weights& weights, const Weights& d_weights,
-                              std::span<const Shard> segments, const DropoutPlan& dropout) {
+void Transformer::train(const Weights& weights, const Weights& d_weights, const Tensor& totals,
+                        std::span<const Shard> segments, const DropoutPlan& dropout) {
   const std::vector<SegmentBorders> borders = borders_of(segments);
   const auto last = static_cast<std::int64_t>(segments.size()) - 1;
-  prepare(last + 1);
+  states_.prepare(last + 1);
   for (std::int64_t segment = 0; segment < last; ++segment) {
     Pass pass = begin_pass(segments[segment], dropout);
-    replay(visit_of(pass, weights, d_weights, segment, borders[segment], false, true),
+    replay(visit_of(pass, weights, d_weights, totals, segment, borders[segment], false, true),
            [&] { visit_for_states(pass, weights, segment, borders[segment]); });
   }
   for (std::int64_t segment = last; segment >= 0; --segment) {
     Pass pass = begin_pass(segments[segment], dropout);
-    replay(visit_of(pass, weights, d_weights, segment, borders[segment], true, segment == last),
+    const bool first_visit = segment == last;
+    replay(visit_of(pass, weights, d_weights, totals, segment, borders[segment], true, first_visit),
            [&] {
-             visit(pass, weights, segment, borders[segment], segment == last);
-             backward(pass, weights, d_weights, segment, borders[segment]);
+             visit(pass, weights, segment, borders[segment], first_visit);
+             backward(pass, weights, d_weights, totals, segment, borders[segment]);
            });
   }
-  return take_totals();
 }
 
 LossTotals Transformer::evaluate(const Weights& weights, std::span<const Shard> segments) {
   const std::vector<SegmentBorders> borders = borders_of(segments);
-  prepare(1);
+  states_.prepare(1);
+  device_.run(Fill{.out = totals_, .value = 0});
   for (std::size_t segment = 0; segment < segments.size(); ++segment) {
     Pass pass = begin_pass(segments[segment], {});
     visit(pass, weights, 0, borders[segment], true);
-    loss(pass, weights, nullptr);
+    loss(pass, weights, nullptr, totals_);
   }
-  return take_totals();
+  return LossTotals::from(host_copy_.of(device_, totals_));
 }
 
 void Transformer::attention_matrices(
     const Weights& weights, const Shard& shard, std::span<const std::int64_t> layers,
     HeadRange shown, const std::function<void(std::int64_t layer, const Tensor& matrices)>& see) {
   require(group_.size() == 1, "Transformer.attention_matrices", "is for a group of one rank");
-  prepare(1);
+  states_.prepare(1);
   const AttentionObserver observer = [&](Pass& pass, const AttentionWeights& attention,
                                          const AttentionHeads& heads, const AttentionLink& link) {
     if (std::find(layers.begin(), layers.end(), link.layer) == layers.end()) return;
@@ -104,7 +105,7 @@ void Transformer::attention_matrices(
 Tensor Transformer::prompt(const Weights& weights, const Shard& prompt) {
   require(group_.size() == 1, "Transformer.prompt", "is for a group of one rank");
   require(prompt.size() > 0, "Transformer.prompt", "has at least one token");
-  prepare(1);
+  states_.prepare(1);
   // Nothing precedes a prompt, but tokens will follow it: its state is carried on.
   const SegmentBorders borders({borders_of_shard(prompt.size(), prompt.document_starts)}, false,
                                true);
@@ -135,17 +136,16 @@ Pass Transformer::begin_pass(const Shard& shard, const DropoutPlan& dropout) {
             .shard = shard,
             .line = tensors_of(shard, options_, device_, arena_),
             .dropout = dropout,
+            .dropout_step = {},
             .rotary_table = {}};
+  if (dropout.rate > 0) {
+    pass.dropout_step = dropout_step_of(dropout, options_, device_, arena_);
+  }
   if (options_.positions == Positions::rotary) {
     pass.rotary_table = pass.take_sums(options_.head_dim());
     device_.run(RotaryTable{.table = pass.rotary_table, .position = pass.line.positions});
   }
   return pass;
-}
-
-void Transformer::prepare(std::int64_t segments) {
-  states_.prepare(segments);
-  device_.run(Fill{.out = totals_, .value = 0});
 }
 
 AttentionLink Transformer::link(std::int64_t layer, std::int64_t segment,
@@ -171,11 +171,10 @@ LinkOf Transformer::links(std::int64_t segment, const SegmentBorders& borders, b
 }
 
 Transformer::Visit Transformer::visit_of(const Pass& pass, const Weights& weights,
-                                         const Weights& d_weights, std::int64_t segment,
-                                         const SegmentBorders& borders, bool backward,
-                                         bool first_visit) const {
-  // Exchanges wait on the host, and dropout draws other numbers each time.
-  if (group_.size() > 1 || pass.dropout.rate > 0) return {};
+                                         const Weights& d_weights, const Tensor& totals,
+                                         std::int64_t segment, const SegmentBorders& borders,
+                                         bool backward, bool first_visit) const {
+  if (group_.size() > 1) return {};  // exchanges are not operations
   const auto address = [](const Tensor& tensor) {
     return reinterpret_cast<std::int64_t>(tensor.data);
   };
@@ -190,9 +189,12 @@ Transformer::Visit Transformer::visit_of(const Pass& pass, const Weights& weight
           std::ssize(starts),
           !starts.empty() && starts.front() == 0 ? 1 : 0,
           pass.shard.first_token,
+          std::bit_cast<std::int64_t>(pass.dropout.rate),
+          std::bit_cast<std::int64_t>(pass.dropout.seed),
           address(pass.line.tokens),
           address(weights.embedding),
-          address(d_weights.embedding)};
+          address(d_weights.embedding),
+          address(totals)};
 }
 
 void Transformer::replay(const Visit& visit, const std::function<void()>& body) {
@@ -235,8 +237,9 @@ void Transformer::visit(Pass& pass, const Weights& weights, std::int64_t segment
 }
 
 void Transformer::backward(Pass& pass, const Weights& weights, const Weights& d_weights,
-                           std::int64_t segment, const SegmentBorders& borders) {
-  const Tensor d_normed = loss(pass, weights, &d_weights);
+                           const Tensor& totals, std::int64_t segment,
+                           const SegmentBorders& borders) {
+  const Tensor d_normed = loss(pass, weights, &d_weights, totals);
   const Tensor d_stream = pass.take(options_.width);
   device_.run(Fill{.out = d_stream, .value = 0});
   norm_backward(pass, weights.norm, d_weights.norm, kept_norm_, d_normed, d_stream);
@@ -253,7 +256,8 @@ void Transformer::backward(Pass& pass, const Weights& weights, const Weights& d_
   }
 }
 
-Tensor Transformer::loss(Pass& pass, const Weights& weights, const Weights* d_weights) {
+Tensor Transformer::loss(Pass& pass, const Weights& weights, const Weights* d_weights,
+                         const Tensor& totals) {
   const Tensor d_normed = d_weights ? pass.take(options_.width) : Tensor{};
   const std::int64_t tokens = pass.tokens();
   const std::int64_t at_once = device_.on_host() ? kLogitsAtOnce : kLogitsAtOnceOnGpu;
@@ -264,7 +268,7 @@ Tensor Transformer::loss(Pass& pass, const Weights& weights, const Weights* d_we
     const Tensor logits = arena_.take(options_.dtype, {end - begin, options_.vocabulary});
     const Tensor normed = kept_norm_.out.rows(begin, end);
     device_.run(Linear{.out = logits, .in = normed, .weight = weights.head});
-    device_.run(CrossEntropy{.totals = totals_,
+    device_.run(CrossEntropy{.totals = totals,
                              .logits = logits,
                              .targets = pass.line.targets.rows(begin, end),
                              .gradient = d_weights != nullptr});
@@ -296,12 +300,6 @@ std::vector<SegmentBorders> Transformer::borders_of(std::span<const Shard> segme
     mine.back().masked = !shard.attended.empty();
   }
   return gather_borders(group_, mine);
-}
-
-LossTotals Transformer::take_totals() {
-  std::array<double, 3> totals{};
-  device_.download(totals.data(), totals_);
-  return {.loss = totals[0], .correct = totals[1], .tokens = totals[2]};
 }
 
 }  // namespace longscan

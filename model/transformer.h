@@ -31,6 +31,12 @@ struct LossTotals {
   double loss = 0;     ///< nats
   double correct = 0;  ///< targets that had the largest logit
   double tokens = 0;
+
+  /// Of three or more numbers in host memory, as CrossEntropy fills them.
+  static LossTotals from(const Tensor& sums) {
+    const auto* numbers = sums.as<double>();
+    return {.loss = numbers[0], .correct = numbers[1], .tokens = numbers[2]};
+  }
 };
 
 class Transformer {
@@ -46,12 +52,13 @@ class Transformer {
   void draw_features(std::uint64_t seed, std::int64_t steps) { features_.draw(seed, steps); }
   const RandomFeatures& features() const { return features_; }
 
-  /// Adds the gradient of the SUM of this rank's losses to `d_weights`, and returns the sums of
-  /// this rank's shards. Collective over the group. `segments`: this rank's shards of the line, one
-  /// a segment, the same number on every rank; shards of a segment follow each other in the order
-  /// of the ranks. Throws usage when there are several and the options do not take them.
-  LossTotals train(const Weights& weights, const Weights& d_weights,
-                   std::span<const Shard> segments, const DropoutPlan& dropout);
+  /// Adds the gradient of the SUM of this rank's losses to `d_weights`, and the sums of this rank's
+  /// shards to `totals`, [3] f64 as CrossEntropy fills them, without waiting for the device.
+  /// Collective over the group. `segments`: this rank's shards of the line, one a segment, the same
+  /// number on every rank; shards of a segment follow each other in the order of the ranks. Throws
+  /// usage when there are several and the options do not take them.
+  void train(const Weights& weights, const Weights& d_weights, const Tensor& totals,
+             std::span<const Shard> segments, const DropoutPlan& dropout);
 
   /// The sums of this rank's shards without gradients or dropout. Collective over the group.
   LossTotals evaluate(const Weights& weights, std::span<const Shard> segments);
@@ -80,8 +87,6 @@ class Transformer {
 
  private:
   Pass begin_pass(const Shard& shard, const DropoutPlan& dropout);
-  /// For a line of so many segments.
-  void prepare(std::int64_t segments);
   AttentionLink link(std::int64_t layer, std::int64_t segment, const SegmentBorders& borders,
                      bool first_visit);
   /// Of every layer.
@@ -94,23 +99,22 @@ class Transformer {
   /// never comes again.
   using Visit = std::vector<std::int64_t>;
   Visit visit_of(const Pass& pass, const Weights& weights, const Weights& d_weights,
-                 std::int64_t segment, const SegmentBorders& borders, bool backward,
-                 bool first_visit) const;
+                 const Tensor& totals, std::int64_t segment, const SegmentBorders& borders,
+                 bool backward, bool first_visit) const;
   void replay(const Visit& visit, const std::function<void()>& body);
   Tensor embed(Pass& pass, const Weights& weights);
   void visit_for_states(Pass& pass, const Weights& weights, std::int64_t segment,
                         const SegmentBorders& borders);
   void visit(Pass& pass, const Weights& weights, std::int64_t segment,
              const SegmentBorders& borders, bool first_visit);
-  void backward(Pass& pass, const Weights& weights, const Weights& d_weights, std::int64_t segment,
-                const SegmentBorders& borders);
-  /// Adds to totals_; with `d_weights` also gives the gradient with respect to the last norm's
+  void backward(Pass& pass, const Weights& weights, const Weights& d_weights, const Tensor& totals,
+                std::int64_t segment, const SegmentBorders& borders);
+  /// Adds to `totals`; with `d_weights` also gives the gradient with respect to the last norm's
   /// output.
-  Tensor loss(Pass& pass, const Weights& weights, const Weights* d_weights);
+  Tensor loss(Pass& pass, const Weights& weights, const Weights* d_weights, const Tensor& totals);
   /// In host memory.
   Tensor logits_of_last(Pass& pass, const Weights& weights, const Tensor& normed);
   std::vector<SegmentBorders> borders_of(std::span<const Shard> segments);
-  LossTotals take_totals();
 
   ModelOptions options_;
   Device& device_;
@@ -122,11 +126,11 @@ class Transformer {
   RandomFeatures features_;
   Arena arena_{device_};
   std::map<Visit, Recording> recordings_;
-  HostCopy host_copy_;  // of logits or matrices
+  HostCopy host_copy_;  // of logits, matrices or totals
   std::variant<ResidualLayers, ReversibleLayers> layers_;
   NormKept kept_norm_;
   Buffer totals_memory_;
-  Tensor totals_;  // [3] f64, as CrossEntropy fills them
+  Tensor totals_;  // of an evaluation: [3] f64, as CrossEntropy fills them
 };
 
 }  // namespace longscan

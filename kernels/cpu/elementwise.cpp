@@ -197,11 +197,15 @@ void execute(Cpu& cpu, const Dropout& operation) {
   const auto threshold = static_cast<std::uint32_t>(std::clamp(bound, 0.0, 0x1p32 - 1));
   const std::uint64_t first = static_cast<std::uint64_t>(operation.first_token) *
                               static_cast<std::uint64_t>(operation.in.shape[1]);
+  RandomKey key = operation.key;
+  if (operation.step.present()) {
+    key.step += static_cast<std::uint64_t>(*operation.step.as<std::int64_t>());
+  }
   for_float_type(operation.out.dtype, [&]<class T>() {
     const T scale = static_cast<T>(1.0 / (1.0 - operation.rate));
     const auto drop_block = [&](std::int64_t begin, std::int64_t end, int) {
       drop(operation.out.as<T>() + begin, operation.in.as<T>() + begin, end - begin, scale,
-           threshold, operation.key, first + static_cast<std::uint64_t>(begin));
+           threshold, key, first + static_cast<std::uint64_t>(begin));
     };
     cpu.for_blocks(operation.in.size(), kBlockNumbers, drop_block);
   });

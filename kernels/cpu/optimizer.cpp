@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "kernels/adamw_constants.h"
 #include "kernels/bfloat16.h"
@@ -39,11 +40,11 @@ double sum_of_squares(const T* in, std::int64_t count) {
 
 template <class T>
 void adamw(T* parameter, T* first, T* second, const T* gradient, std::int64_t count,
-           const AdamWConstants<T>& constants) {
+           T gradient_scale, const AdamWConstants<T>& constants) {
   const AdamWConstants<T> c = constants;  // A copy that no store through the pointers can change.
 #pragma omp simd
   for (std::int64_t i = 0; i < count; ++i) {
-    const T g = gradient[i] * c.gradient_scale;
+    const T g = gradient[i] * gradient_scale;
     const T m = c.beta1 * first[i] + c.rest1 * g;
     const T v = c.beta2 * second[i] + c.rest2 * g * g;
     const T direction = m * c.correction1 / (std::sqrt(v * c.correction2) + c.epsilon);
@@ -69,13 +70,24 @@ void execute(Cpu& cpu, const SumOfSquares& operation) {
   *operation.out.as<double>() += sum;
 }
 
+void execute(Cpu&, const GradientScale& operation) {
+  double scale = 1 / *operation.targets.as<double>();
+  const double norm = std::sqrt(*operation.squares.as<double>()) * scale;
+  if (operation.clip_norm > 0 && norm > operation.clip_norm) scale *= operation.clip_norm / norm;
+  *operation.norm.as<double>() = norm;
+  *operation.scale.as<double>() =
+      std::isfinite(norm) ? scale : std::numeric_limits<double>::quiet_NaN();
+}
+
 void execute(Cpu& cpu, const AdamW& operation) {
+  const double scale = *operation.gradient_scale.as<double>();
+  if (!std::isfinite(scale)) return;
   for_float_type(operation.parameter.dtype, [&]<class T>() {
     const AdamWConstants<T> constants(operation);
     const auto update = [&](std::int64_t begin, std::int64_t end, int) {
       adamw(operation.parameter.as<T>() + begin, operation.first_moment.as<T>() + begin,
             operation.second_moment.as<T>() + begin, operation.gradient.as<T>() + begin,
-            end - begin, constants);
+            end - begin, static_cast<T>(scale), constants);
       if constexpr (std::is_same_v<T, float>) {
         if (!operation.rounded.present()) return;
         for (std::int64_t i = begin; i < end; ++i) {

@@ -152,6 +152,7 @@ __global__ void swiglu_backward(T* d_in, const T* d_out, const T* in, std::int64
 
 struct Mask {
   RandomKey key;
+  const std::int64_t* step;  // added to the key's; may be nullptr
   std::uint64_t first;  // element of the first number
   std::uint32_t threshold;
   float scale;
@@ -165,12 +166,14 @@ __global__ void drop(T* out, const T* in, std::int64_t count, const __grid_const
   if (at >= count) return;
   float x[kCount];
   load_up_to(count - at, x, in + at);
+  RandomKey key = mask.key;
+  if (mask.step != nullptr) key.step += static_cast<std::uint64_t>(*mask.step);
   const std::uint64_t element = mask.first + static_cast<std::uint64_t>(at);
   const auto skipped = static_cast<int>(element % kWords);
 #pragma unroll
   for (int begin = 0; begin < kCount; begin += kWords) {
     const RandomWords words =
-        random_words(mask.key, (element + static_cast<std::uint64_t>(begin)) / kWords);
+        random_words(key, (element + static_cast<std::uint64_t>(begin)) / kWords);
     if constexpr (kCount == 1) {
       const std::uint32_t word =
           skipped < 2 ? (skipped == 0 ? words[0] : words[1]) : (skipped == 2 ? words[2] : words[3]);
@@ -241,11 +244,12 @@ void execute(Cuda& cuda, const SwiGluBackward& operation) {
 }
 
 void execute(Cuda& cuda, const Dropout& operation) {
-  const auto& [out, in, rate, key, first_token] = operation;
+  const auto& [out, in, rate, key, step, first_token] = operation;
   // The smallest word with uniform_from(word) >= rate.
   const double bound = std::ceil(rate * 0x1p32 - 0.5);
   const Mask mask = {
       .key = key,
+      .step = step.as<std::int64_t>(),
       .first = static_cast<std::uint64_t>(first_token) * static_cast<std::uint64_t>(in.shape[1]),
       .threshold = static_cast<std::uint32_t>(std::clamp(bound, 0.0, 0x1p32 - 1)),
       .scale = static_cast<float>(1.0 / (1.0 - rate))};

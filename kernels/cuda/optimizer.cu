@@ -1,9 +1,12 @@
 // What the optimizer does to flat buffers, on the GPU: one pass over memory each.
 #include "kernels/optimizer.h"
 
+#include <limits>
+
 #include "kernels/adamw_constants.h"
 #include "kernels/cuda/cuda.h"
 #include "kernels/cuda/dispatch.h"
+#include "kernels/cuda/fault_words.h"
 #include "kernels/cuda/gpu.h"
 #include "kernels/cuda/reduce.h"
 #include "kernels/cuda/threads.h"
@@ -14,6 +17,10 @@ namespace {
 
 // Numbers that a block sums up. A constant, so that the sum does not depend on the GPU.
 constexpr std::int64_t kPiece = 1 << 14;
+
+__device__ bool is_finite(double number) {
+  return fabs(number) <= std::numeric_limits<double>::max();
+}
 
 void require_f32(const Tensor& tensor) {
   if (tensor.dtype != DType::f32) refuse_on_gpu(tensor.dtype, "parameters on the GPU are f32");
@@ -34,11 +41,23 @@ __global__ void sum_squares(double* partials, const float* in, std::int64_t coun
   if (threadIdx.x == 0) partials[blockIdx.x] = sums[0];
 }
 
+// One thread's work.
+__global__ void scale_gradient(const Faults* faults,
+                               const __grid_constant__ GradientScale operation) {
+  double scale = 1 / *data_of<const double>(operation.targets);
+  const double norm = sqrt(*data_of<const double>(operation.squares)) * scale;
+  if (operation.clip_norm > 0 && norm > operation.clip_norm) scale *= operation.clip_norm / norm;
+  *data_of<double>(operation.norm) = norm;
+  const bool taken = is_finite(norm) && *faults == Faults{};
+  *data_of<double>(operation.scale) = taken ? scale : std::numeric_limits<double>::quiet_NaN();
+}
+
 struct AdamWBuffers {
   float* parameter;
   float* first;
   float* second;
   const float* gradient;
+  const double* gradient_scale;
   __nv_bfloat16* rounded;  // may be nullptr
   std::int64_t count;
 };
@@ -48,6 +67,9 @@ __global__ void adamw(const __grid_constant__ AdamWBuffers buffers,
                       const __grid_constant__ AdamWConstants<float> c) {
   const std::int64_t at = thread_number() * kCount;
   if (at >= buffers.count) return;
+  const double scale = *buffers.gradient_scale;
+  if (!is_finite(scale)) return;
+  const auto gradient_scale = static_cast<float>(scale);
   const std::int64_t left = buffers.count - at;
   float p[kCount];
   float m[kCount];
@@ -59,7 +81,7 @@ __global__ void adamw(const __grid_constant__ AdamWBuffers buffers,
   load_up_to(left, g, buffers.gradient + at);
 #pragma unroll
   for (int i = 0; i < kCount; ++i) {
-    g[i] *= c.gradient_scale;
+    g[i] *= gradient_scale;
     m[i] = c.beta1 * m[i] + c.rest1 * g[i];
     v[i] = c.beta2 * v[i] + c.rest2 * g[i] * g[i];
     const float direction = m[i] * c.correction1 / (sqrtf(v[i] * c.correction2) + c.epsilon);
@@ -87,12 +109,18 @@ void execute(Cuda& cuda, const SumOfSquares& operation) {
          operation.out.as<double>(), partials, pieces, pieces, Result::add);
 }
 
+void execute(Cuda& cuda, const GradientScale& operation) {
+  launch(scale_gradient, Grid(std::int64_t{1}), dim3(1), 0, cuda.stream(), cuda.faults(),
+         operation);
+}
+
 void execute(Cuda& cuda, const AdamW& operation) {
   require_f32(operation.parameter);
   const AdamWBuffers buffers = {.parameter = operation.parameter.as<float>(),
                                 .first = operation.first_moment.as<float>(),
                                 .second = operation.second_moment.as<float>(),
                                 .gradient = operation.gradient.as<float>(),
+                                .gradient_scale = operation.gradient_scale.as<double>(),
                                 .rounded = operation.rounded.as<__nv_bfloat16>(),
                                 .count = operation.parameter.shape[0]};
   const bool vectors =

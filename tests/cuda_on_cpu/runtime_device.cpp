@@ -7,6 +7,7 @@
 
 #include "tests/cuda_on_cpu/configuration.h"
 #include "tests/cuda_on_cpu/device_memory.h"
+#include "tests/cuda_on_cpu/host_calls.h"
 #include "tests/cuda_on_cpu/scheduler.h"
 #include "tests/cuda_on_cpu/stream.h"
 
@@ -175,6 +176,7 @@ cudaError_t cudaRuntimeGetVersion(int* version) {
 }
 
 cudaError_t cudaDeviceSynchronize() {
+  count_wait();
   return forbid_in_capture();
 }
 

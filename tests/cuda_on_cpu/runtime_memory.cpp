@@ -6,6 +6,7 @@
 
 #include "tests/cuda_on_cpu/configuration.h"
 #include "tests/cuda_on_cpu/device_memory.h"
+#include "tests/cuda_on_cpu/host_calls.h"
 #include "tests/cuda_on_cpu/stream.h"
 
 namespace longscan::cuda_on_cpu {
@@ -53,9 +54,9 @@ cudaError_t check(const Copy2D& copy, cudaMemcpyKind kind) {
 cudaError_t copy_in_stream(const Copy2D& copy, cudaMemcpyKind kind, cudaStream_t stream) {
   if (copy.width == 0 || copy.height == 0) return cudaSuccess;
   if (const cudaError_t status = check(copy, kind)) return noted(status);
-  if (capture_of(stream) != nullptr &&
-      (kind_of(copy.to) == MemoryKind::pageable || kind_of(copy.from) == MemoryKind::pageable)) {
-    return forbid_in_capture();
+  if (kind_of(copy.to) == MemoryKind::pageable || kind_of(copy.from) == MemoryKind::pageable) {
+    if (capture_of(stream) != nullptr) return forbid_in_capture();
+    count_wait();
   }
   enqueue(stream, WorkKind::copy, copy);
   return cudaSuccess;
@@ -63,6 +64,7 @@ cudaError_t copy_in_stream(const Copy2D& copy, cudaMemcpyKind kind, cudaStream_t
 
 cudaError_t copy_now(const Copy2D& copy, cudaMemcpyKind kind) {
   if (const cudaError_t status = forbid_in_capture()) return status;
+  count_wait();
   return copy_in_stream(copy, kind, nullptr);
 }
 
@@ -80,6 +82,7 @@ cudaError_t allocate(MemoryKind kind, void** memory, std::size_t bytes) {
   *memory = nullptr;
   if (const cudaError_t status = forbid_in_capture()) return status;
   if (bytes == 0) return cudaSuccess;
+  count_allocation();
   *memory = allocate_memory(kind, bytes);
   return noted(*memory != nullptr ? cudaSuccess : cudaErrorMemoryAllocation);
 }
@@ -87,6 +90,7 @@ cudaError_t allocate(MemoryKind kind, void** memory, std::size_t bytes) {
 cudaError_t release(MemoryKind kind, void* memory) {
   if (memory == nullptr) return cudaSuccess;
   if (const cudaError_t status = forbid_in_capture()) return status;
+  count_allocation();
   return noted(free_memory(kind, memory) ? cudaSuccess : cudaErrorInvalidValue);
 }
 

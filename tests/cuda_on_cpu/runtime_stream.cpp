@@ -7,6 +7,7 @@
 #include <thread>
 
 #include "tests/cuda_on_cpu/executor.h"
+#include "tests/cuda_on_cpu/host_calls.h"
 #include "tests/cuda_on_cpu/stream.h"
 
 namespace longscan::cuda_on_cpu {
@@ -198,6 +199,7 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream) {
 }
 
 cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
+  count_wait();
   if (is_default(stream)) return forbid_in_capture();
   if (stream->capture != nullptr) {
     return invalidate(*stream->capture, cudaErrorStreamCaptureUnsupported);
@@ -277,11 +279,13 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
 }
 
 cudaError_t cudaEventSynchronize(cudaEvent_t event) {
+  count_wait();
   wait_for_late_work(event);
   return is_captured(event) ? noted(cudaErrorCapturedEvent) : cudaSuccess;
 }
 
 cudaError_t cudaEventQuery(cudaEvent_t event) {
+  count_wait();
   wait_for_late_work(event);
   return is_captured(event) ? noted(cudaErrorCapturedEvent) : cudaSuccess;
 }

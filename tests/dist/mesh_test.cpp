@@ -59,7 +59,8 @@ TEST(GradientSum, sums_gradient_and_totals_and_counts_their_bytes) {
       gradient[static_cast<std::size_t>(i)] = static_cast<float>(i % 1000 + world.rank());
     }
     std::vector<double> totals = {0.5, 1.0 * world.rank(), 100};
-    sum_gradient(world, Tensor::dense(gradient.data(), DType::f32, {count}), totals);
+    sum_gradient(world, Tensor::dense(gradient.data(), DType::f32, {count}),
+                 Tensor::dense(totals.data(), DType::f64, {std::ssize(totals)}));
     EXPECT_THAT(totals, testing::ElementsAre(2, 6, 400));
     std::int64_t wrong = 0;
     for (std::int64_t i = 0; i < count; ++i) {

@@ -101,6 +101,23 @@ TEST(Dropout, OtherKeysGiveOtherMasks) {
   EXPECT_NE(out.values(), dropped(device, in, 0.5, 0));
 }
 
+TEST(Dropout, AddsTheStepInMemoryToTheKeys) {
+  Device device = Device::cpu(2);
+  const OwnedTensor in = OwnedTensor::random(DType::f32, {33, 43}, 1);
+  const OwnedTensor out(DType::f32, {33, 43});
+  // Beyond 32 bits, and where the sum passes 2^64.
+  for (const std::uint64_t more : {std::uint64_t{1}, std::uint64_t{1} << 33, ~std::uint64_t{0}}) {
+    OwnedTensor step(DType::i64, {1});
+    *step.view().as<std::uint64_t>() = more;
+    device.run(Dropout{.out = out, .in = in, .rate = 0.5, .key = kKey, .step = step});
+    const std::vector<double> stepped = out.values();
+    RandomKey key = kKey;
+    key.step += more;
+    device.run(Dropout{.out = out, .in = in, .rate = 0.5, .key = key});
+    EXPECT_EQ(stepped, out.values()) << more;
+  }
+}
+
 TEST(Dropout, DropsNanToo) {
   Device device = Device::cpu(1);
   const OwnedTensor in(DType::f32, {1, 64}, std::vector<double>(64, std::nan("")));
@@ -121,6 +138,7 @@ TEST(Dropout, BrokenContractsNameTheOperand) {
   expect("Dropout.rate", {.out = matrix, .in = matrix, .rate = 1});
   expect("Dropout.rate", {.out = matrix, .in = matrix, .rate = -0.1});
   expect("Dropout.rate", {.out = matrix, .in = matrix, .rate = std::nan("")});
+  expect("Dropout.step", {.out = matrix, .in = matrix, .step = matrix});
   expect("Dropout.first_token", {.out = matrix, .in = matrix, .first_token = -1});
 }
 

@@ -181,6 +181,7 @@ TEST_P(ElementwiseOnCuda, SwiGluIsThatOfTheCpuInDouble) {
 }
 
 TEST_P(ElementwiseOnCuda, DropoutHasTheMaskOfTheCpuToTheBit) {
+  const OwnedTensor step(DType::i64, {1}, {0x1p40});
   for (const std::int64_t columns : kWidths) {
     for (const std::int64_t first_token : {std::int64_t{0}, std::int64_t{5000000001}}) {
       const OwnedTensor in = OwnedTensor::random(dtype, {19, columns}, 1);
@@ -190,8 +191,9 @@ TEST_P(ElementwiseOnCuda, DropoutHasTheMaskOfTheCpuToTheBit) {
                       .in = in,
                       .rate = 0.3,
                       .key = {.seed = 77, .purpose = RandomPurpose::dropout, .step = 5},
+                      .step = first_token > 0 ? step.view() : Tensor{},
                       .first_token = first_token};
-      OnCuda(gpu(), {&out, &in}).run(dropout);
+      OnCuda(gpu(), {&out, &in, &step}).run(dropout);
       const OwnedTensor in64 = in_double(in);
       dropout.out = out64;
       dropout.in = in64;

@@ -9,6 +9,7 @@
 #include "dist/thread_communicator.h"
 #include "model/transformer.h"
 #include "tests/support/attention_forms.h"
+#include "tests/support/device_numbers.h"
 #include "tests/support/lines.h"
 
 namespace longscan::test {
@@ -28,7 +29,9 @@ std::int64_t bytes_sent(const ModelOptions& options, const Line& line, int ranks
     Parameters gradient(options, device);
     Transformer transformer(options, device, group);
     const OwnedShard shard(line, group.rank() * kShard, (group.rank() + 1) * kShard);
-    transformer.train(parameters.weights(), gradient.weights(), {&shard.shard, 1}, {});
+    const DeviceNumbers<double> totals(device, {0, 0, 0});
+    transformer.train(parameters.weights(), gradient.weights(), totals.tensor(), {&shard.shard, 1},
+                      {});
     const std::lock_guard lock(mutex);
     most = std::max(most, group.traffic().bytes - 8);
   });

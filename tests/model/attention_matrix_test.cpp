@@ -128,6 +128,7 @@ Seen look_at(const Form& form, const Line& line, DType dtype) {
               .shard = shard.shard,
               .line = tensors_of(shard.shard, options, device, arena),
               .dropout = {},
+              .dropout_step = {},
               .rotary_table = {},
               .observer = &observer};
     LayerStates states(options, device);

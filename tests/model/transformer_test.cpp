@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include "tests/support/device_numbers.h"
 #include "tests/support/lines.h"
 #include "tests/support/model_case.h"
 
@@ -136,9 +137,11 @@ std::int64_t activation_bytes(const ModelOptions& options) {
   with_model(options, [&](Device& device, Parameters& parameters, Transformer& transformer) {
     transformer.draw_features(1, 0);
     Parameters gradient(options, device);
+    const test::DeviceNumbers<double> totals(device, {0, 0, 0});
     const test::RankLine mine = test::shards_of(line, 2, 1, 0);
     for (int step = 0; step < 2; ++step) {
-      transformer.train(parameters.weights(), gradient.weights(), mine.shards, {.rate = 0.1});
+      transformer.train(parameters.weights(), gradient.weights(), totals.tensor(), mine.shards,
+                        {.rate = 0.1});
     }
     transformer.evaluate(parameters.weights(), mine.shards);
     bytes = transformer.activation_bytes();
@@ -164,11 +167,30 @@ TEST(Transformer, MemoryOfAReversibleModelDoesNotGrowWithItsDepth) {
 TEST(Transformer, AnEmptyLineHasNoLoss) {
   with_model(tiny_model(), [&](Device& device, Parameters& parameters, Transformer& transformer) {
     Parameters gradient(tiny_model(), device);
+    const test::DeviceNumbers<double> totals(device, {1, 2, 3});
     const Shard empty;
-    const LossTotals totals =
-        transformer.train(parameters.weights(), gradient.weights(), {&empty, 1}, {});
-    EXPECT_EQ(totals.tokens, 0);
-    EXPECT_EQ(totals.loss, 0);
+    transformer.train(parameters.weights(), gradient.weights(), totals.tensor(), {&empty, 1}, {});
+    EXPECT_EQ(totals.numbers(), (std::vector<double>{1, 2, 3}));
+  });
+}
+
+TEST(Transformer, TotalsOfLinesAddUp) {
+  with_model(tiny_model(), [&](Device& device, Parameters& parameters, Transformer& transformer) {
+    Parameters gradient(tiny_model(), device);
+    const test::DeviceNumbers<double> totals(device, {0, 0, 0});
+    LossTotals expected;
+    for (const std::uint64_t seed : {1, 2, 3}) {
+      const Line line = random_line(40, kVocabulary, {17}, seed);
+      const test::RankLine mine = test::shards_of(line, 2, 1, 0);
+      transformer.train(parameters.weights(), gradient.weights(), totals.tensor(), mine.shards, {});
+      const LossTotals evaluated = transformer.evaluate(parameters.weights(), mine.shards);
+      expected.loss += evaluated.loss;
+      expected.correct += evaluated.correct;
+      expected.tokens += evaluated.tokens;
+    }
+    EXPECT_NEAR(totals.numbers()[0], expected.loss, 1e-12 * expected.loss);
+    EXPECT_EQ(totals.numbers()[1], expected.correct);
+    EXPECT_EQ(totals.numbers()[2], expected.tokens);
   });
 }
 

@@ -56,11 +56,11 @@ TEST_P(DeviceRanksTest, exchange_shards) {
 TEST_P(DeviceRanksTest, sum_their_gradients) {
   on_ranks([](Communicator& group, Device& device) {
     const DeviceNumbers<float> gradient(device, std::vector<float>(1000, 1 + group.rank()));
-    std::vector<double> totals{1, 10.0 * group.rank()};
-    sum_gradient(group, gradient.tensor(), totals);
+    const DeviceNumbers<double> totals(device, {1, 10.0 * group.rank()});
+    sum_gradient(group, gradient.tensor(), totals.tensor());
     const int ranks = group.size();
     EXPECT_THAT(gradient.numbers(), testing::Each(ranks * (ranks + 1) / 2));
-    EXPECT_THAT(totals, testing::ElementsAre(ranks, 5.0 * ranks * (ranks - 1)));
+    EXPECT_THAT(totals.numbers(), testing::ElementsAre(ranks, 5.0 * ranks * (ranks - 1)));
   });
 }
 

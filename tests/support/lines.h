@@ -94,5 +94,7 @@ inline RankLine shards_of(const Line& line, int segments, int ranks, int rank) {
   for (const OwnedShard& shard : mine.owned) mine.shards.push_back(shard.shard);
   return mine;
 }
+/// Shards view their line.
+RankLine shards_of(Line&& line, int segments, int ranks, int rank) = delete;
 
 }  // namespace longscan::test

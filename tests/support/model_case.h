@@ -42,10 +42,14 @@ inline void expect_central_differences(const ModelOptions& options, std::span<co
     const DropoutPlan plan{.rate = dropout, .seed = 2, .line = 4};
     Parameters gradient(options, device);
     Parameters unused(options, device);
-    transformer.train(parameters.weights(), gradient.weights(), segments, plan);
-    const auto loss = [&] {
-      return transformer.train(parameters.weights(), unused.weights(), segments, plan).loss;
+    const auto loss_and_gradient = [&](const Parameters& d_parameters) {
+      double totals[3] = {};
+      transformer.train(parameters.weights(), d_parameters.weights(),
+                        Tensor::dense(totals, DType::f64, {3}), segments, plan);
+      return totals[0];
     };
+    loss_and_gradient(gradient);
+    const auto loss = [&] { return loss_and_gradient(unused); };
     for (const Parameter& parameter : parameters.list()) {
       auto* values = parameter.tensor.as<double>();
       const std::int64_t offset = values - parameters.flat().as<double>();

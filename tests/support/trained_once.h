@@ -3,7 +3,6 @@
 #pragma once
 
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <functional>
 #include <map>
@@ -15,6 +14,7 @@
 #include "dist/gradient_sum.h"
 #include "dist/thread_communicator.h"
 #include "model/transformer.h"
+#include "tests/support/device_numbers.h"
 #include "tests/support/lines.h"
 
 namespace longscan::test {
@@ -54,14 +54,14 @@ inline Trained train_once_on(const std::function<Device()>& make_device,
     Transformer transformer(options, device, group);
     transformer.draw_features(4, 0);
     const RankLine mine = shards_of(line, segments, ranks, group.rank());
-    const LossTotals totals =
-        transformer.train(parameters.weights(), gradient.weights(), mine.shards,
-                          {.rate = dropout, .seed = 5, .line = 9});
-    std::array<double, 3> sums{totals.loss, totals.correct, totals.tokens};
-    sum_gradient(group, gradient.flat(), sums);
+    const DeviceNumbers<double> totals(device, {0, 0, 0});
+    transformer.train(parameters.weights(), gradient.weights(), totals.tensor(), mine.shards,
+                      {.rate = dropout, .seed = 5, .line = 9});
+    sum_gradient(group, gradient.flat(), totals.tensor());
     const std::lock_guard lock(mutex);
     if (group.rank() != 0) return;
-    result.totals = {.loss = sums[0], .correct = sums[1], .tokens = sums[2]};
+    HostCopy totals_on_host;
+    result.totals = LossTotals::from(totals_on_host.of(device, totals.tensor()));
     for (const auto& [name, tensor] : gradient.list()) {
       HostCopy copy;
       const Tensor numbers = copy.of(device, tensor);

@@ -133,6 +133,54 @@ TEST(Cuda, RecordedVisitsAreNotTakenForOthers) {
   for (std::size_t step = 0; step < cpu.size(); ++step) EXPECT_NEAR(gpu[step], cpu[step], 1e-4);
 }
 
+// Losses of one line, each time with other dropout.
+std::vector<double> losses_with(Device device, ModelOptions model,
+                                const std::vector<DropoutPlan>& plans) {
+  std::vector<double> losses;
+  run_ranks(1, [&](Communicator& group) {
+    model.dtype = DType::f32;
+    Parameters parameters(model, device);
+    Parameters gradient(model, device, ParameterUse::sums);
+    draw_large_weights(parameters);
+    Transformer transformer(model, device, group);
+    const Line line = random_line(90, kVocabulary, {40});
+    const RankLine mine = shards_of(line, 2, 1, 0);
+    const DeviceNumbers<double> totals(device, {0, 0, 0});
+    double before = 0;
+    for (const DropoutPlan& plan : plans) {
+      transformer.train(parameters.weights(), gradient.weights(), totals.tensor(), mine.shards,
+                        plan);
+      losses.push_back((totals.numbers()[0] - before) / 90);
+      before = totals.numbers()[0];
+    }
+  });
+  return losses;
+}
+
+TEST(Cuda, RecordedVisitsDropWhatTheirLineDoes) {
+  if (!has_cuda()) GTEST_SKIP();
+  std::vector<DropoutPlan> plans;
+  for (const DropoutPlan& kind :
+       {DropoutPlan{.rate = 0.3, .seed = 1}, DropoutPlan{}, DropoutPlan{.rate = 0.3, .seed = 2},
+        DropoutPlan{.rate = 0.1, .seed = 2}, DropoutPlan{.rate = 0.3, .seed = 1}}) {
+    for (std::uint64_t line = 0; line < 4; ++line) {
+      plans.push_back({.rate = kind.rate, .seed = kind.seed, .line = plans.size() + (line << 40)});
+    }
+  }
+  ModelOptions model = small_model({AttentionKind::elu1, true}, kVocabulary);
+  for (const bool reversible : {false, true}) {
+    model.reversible = reversible;
+    const std::vector<double> cpu = losses_with(Device::cpu(1), model, plans);
+    const std::vector<double> gpu = losses_with(Device::cuda(0), model, plans);
+    for (std::size_t i = 0; i < plans.size(); ++i) EXPECT_NEAR(gpu[i], cpu[i], 1e-4) << i;
+    // Else the test would not see one mask taken for another.
+    for (std::size_t i = 1; i < plans.size(); ++i) {
+      if (plans[i].rate == 0) continue;
+      EXPECT_GT(std::abs(cpu[i] - cpu[i - 1]), 1e-3) << i;
+    }
+  }
+}
+
 TEST(Cuda, RefusesDoubleAndTheCpuBf16) {
   if (!has_cuda()) GTEST_SKIP();
   run_ranks(1, [&](Communicator& group) {
@@ -154,6 +202,23 @@ TEST(Cuda, BadTokensAreNamed) {
   Line line = random_line(70, kVocabulary, {});
   line.tokens[33] = 99;
   expect_error(ErrorKind::data, "index 99", [&] { on_gpu(model, line, 1, 1); });
+}
+
+TEST(Cuda, BadTokensMoveNoParameters) {
+  if (!has_cuda()) GTEST_SKIP();
+  run_ranks(1, [&](Communicator& world) {
+    Device gpu = Device::cuda(0);
+    Mesh mesh(world, 0);
+    ModelOptions model = small_model({AttentionKind::elu1, true}, kVocabulary);
+    model.dtype = DType::f32;
+    Trainer trainer(model, {.warmup_steps = 0}, 1, gpu, mesh);
+    const auto before = on_host<float>(gpu, trainer.parameters().flat());
+    Line line = random_line(70, kVocabulary, {});
+    line.targets[33] = 99;
+    const RankLine mine = shards_of(line, 1, 1, 0);
+    expect_error(ErrorKind::data, "target 99", [&] { trainer.step(mine.shards); });
+    EXPECT_EQ(on_host<float>(gpu, trainer.parameters().flat()), before);
+  });
 }
 
 }  // namespace

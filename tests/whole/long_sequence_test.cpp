@@ -7,6 +7,7 @@
 
 #include "dist/thread_communicator.h"
 #include "model/transformer.h"
+#include "tests/support/device_numbers.h"
 #include "tests/support/lines.h"
 
 namespace longscan {
@@ -37,7 +38,9 @@ std::vector<double> early_gradients(DType dtype, const test::Line& line) {
     }
     Transformer transformer(options, device, group);
     const test::RankLine segments = test::shards_of(line, 16, 1, 0);
-    transformer.train(parameters.weights(), gradient.weights(), segments.shards, {});
+    const test::DeviceNumbers<double> totals(device, {0, 0, 0});
+    transformer.train(parameters.weights(), gradient.weights(), totals.tensor(), segments.shards,
+                      {});
     const Tensor rows = gradient.weights().embedding.rows(kCommon, kCommon + kEarly);
     for (std::int64_t i = 0; i < rows.size(); ++i) {
       result.push_back(dtype == DType::f32 ? rows.as<float>()[i] : rows.as<double>()[i]);

@@ -1,0 +1,121 @@
+// A step that is refused leaves the model and the optimizer as they were, and the next one is as if
+// it had not been.
+#include <gtest/gtest.h>
+
+#include <functional>
+#include <limits>
+#include <string>
+#include <vector>
+
+#include "model/trainer.h"
+#include "tests/support/attention_forms.h"
+#include "tests/support/on_cuda.h"
+#include "tests/support/trained_once.h"
+
+namespace longscan::test {
+namespace {
+
+constexpr std::int32_t kVocabulary = 13;
+
+struct Computation {
+  std::string name;
+  DType dtype;
+  bool on_gpu;
+};
+
+void PrintTo(const Computation& computation, std::ostream* out) {
+  *out << computation.name;
+}
+
+// All that a step changes, in host memory.
+std::vector<std::vector<float>> numbers_of(Trainer& trainer, Device& device) {
+  std::vector<std::vector<float>> numbers;
+  for (const Parameters* parameters : {&trainer.parameters(), &trainer.optimizer().first_moment(),
+                                       &trainer.optimizer().second_moment()}) {
+    numbers.push_back(on_host<float>(device, parameters->flat()));
+  }
+  const Tensor rounded = trainer.parameters().rounded();
+  if (!rounded.present()) return numbers;
+  HostCopy copy;
+  const Tensor wide = copy.of(device, rounded);
+  numbers.emplace_back(wide.as<float>(), wide.as<float>() + wide.size());
+  return numbers;
+}
+
+class RefusedStep : public testing::TestWithParam<Computation> {
+ protected:
+  void SetUp() override {
+    if (GetParam().on_gpu && !has_cuda()) GTEST_SKIP() << find_cuda_devices().why_none;
+  }
+
+  /// Two steps, between which `refused(trainer, device)` fails. Returns what they leave.
+  std::vector<std::vector<float>> train(const std::function<void(Trainer&, Device&)>& refused) {
+    std::vector<std::vector<float>> result;
+    run_ranks(1, [&](Communicator& world) {
+      Device device = GetParam().on_gpu ? Device::cuda(0) : Device::cpu(1);
+      Mesh mesh(world, 0);
+      ModelOptions model = small_model({AttentionKind::elu1, true}, kVocabulary);
+      model.dtype = GetParam().dtype;
+      Trainer trainer(model, {.learning_rate = 1e-2, .warmup_steps = 1, .total_steps = 8}, 1,
+                      device, mesh);
+      const Line tokens = good_line();
+      const RankLine line = shards_of(tokens, 1, 1, 0);
+      trainer.step(line.shards);
+      const std::vector<std::vector<float>> before = numbers_of(trainer, device);
+      refused(trainer, device);
+      EXPECT_EQ(numbers_of(trainer, device), before);
+      const StepReport report = trainer.step(line.shards);
+      EXPECT_EQ(report.totals.tokens, targets_of(tokens));
+      EXPECT_EQ(trainer.steps(), 2);
+      result = numbers_of(trainer, device);
+    });
+    return result;
+  }
+
+  static Line good_line() { return random_line(70, kVocabulary, {33}); }
+  static Line line_without_targets() {
+    Line line = good_line();
+    line.targets.assign(line.targets.size(), -1);
+    return line;
+  }
+  static double targets_of(const Line& line) {
+    return static_cast<double>(line.targets.size()) -
+           static_cast<double>(std::count(line.targets.begin(), line.targets.end(), -1));
+  }
+};
+
+TEST_P(RefusedStep, WithNothingToPredictChangesNothing) {
+  const auto refused = [](Trainer& trainer, Device&) {
+    const Line tokens = line_without_targets();
+    const RankLine line = shards_of(tokens, 1, 1, 0);
+    expect_error(ErrorKind::data, "step 2 has nothing to predict",
+                 [&] { trainer.step(line.shards); });
+  };
+  EXPECT_EQ(train(refused), train([](Trainer&, Device&) {}));
+}
+
+TEST_P(RefusedStep, WhoseGradientIsNotFiniteChangesNothing) {
+  const auto refused = [](Trainer& trainer, Device& device) {
+    // Infinite weights of the last norm, until the step is over.
+    const Tensor weight = trainer.parameters().weights().norm.weight;
+    const auto before = on_host<float>(device, weight);
+    const std::vector<float> infinite(before.size(), std::numeric_limits<float>::infinity());
+    device.upload(weight, infinite.data());
+    const Line tokens = good_line();
+    const RankLine line = shards_of(tokens, 1, 1, 0);
+    expect_error(ErrorKind::data, "the gradient of step 2 is not finite",
+                 [&] { trainer.step(line.shards); });
+    EXPECT_EQ(on_host<float>(device, weight), infinite);
+    device.upload(weight, before.data());
+  };
+  EXPECT_EQ(train(refused), train([](Trainer&, Device&) {}));
+}
+
+INSTANTIATE_TEST_SUITE_P(Devices, RefusedStep,
+                         testing::Values(Computation{"cpu_f32", DType::f32, false},
+                                         Computation{"cuda_f32", DType::f32, true},
+                                         Computation{"cuda_bf16", DType::bf16, true}),
+                         [](const auto& info) { return info.param.name; });
+
+}  // namespace
+}  // namespace longscan::test
