@@ -1,5 +1,5 @@
-// What the optimizer does to one flat buffer of parameters. Nobody need read what it depends on, so
-// that the host need not wait for the gradient.
+// What the optimizer does to one flat buffer of parameters. What a gradient decides stays on its
+// device, so that the host need not wait for it.
 #pragma once
 
 #include <cstdint>

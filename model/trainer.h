@@ -27,13 +27,14 @@ class Trainer {
 
   /// Adds the gradient of one line to the step's, in segments: see Transformer::train. Collective
   /// over the sequence group. An optimizer step may take several lines (gradient accumulation). The
-  /// host does not wait for the device, which may be several lines behind.
+  /// host does not wait for the device, unless ranks' data go through host memory.
   void accumulate(std::span<const Shard> segments);
 
   /// Sums gradients and totals over all ranks, divides by the number of targets, clips, and moves
   /// the parameters; random features are drawn anew where that is due. Collective over all ranks.
-  /// The one place in a step where the host waits, for the report. Throws data when no rank had a
-  /// target or the gradient is not finite; parameters and moments are then as before the step.
+  /// The host waits here once, for the report. Throws data when no rank had a target or the
+  /// gradient is not finite; parameters and moments are then as before the step, which is
+  /// forgotten.
   StepReport update();
 
   /// accumulate() of one line and update().
@@ -60,8 +61,8 @@ class Trainer {
   Optimizer optimizer_;
   Transformer transformer_;
   Buffer sums_memory_;
-  Tensor
-      sums_;  // [4] f64: loss, correct, tokens of the step so far; the gradient's norm at its end
+  // [4] f64: loss, correct and tokens of the step so far, and at its end the gradient's norm.
+  Tensor sums_;
   HostCopy report_;
   std::int64_t steps_ = 0;  // optimizer steps done
   std::int64_t lines_ = 0;  // lines seen: the key of dropout
