@@ -2,8 +2,10 @@
 // it had not been.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <functional>
 #include <limits>
+#include <ostream>
 #include <string>
 #include <vector>
 
