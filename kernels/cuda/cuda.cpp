@@ -20,8 +20,10 @@ namespace longscan {
 
 namespace {
 
-// Tokens, targets and positions of 262,144 tokens.
-constexpr std::int64_t kUploadBytes = std::int64_t{4} << 20;
+// Room for uploads, at first, and what is copied without it: not the tensors of a line, unless a
+// rank has more than two million of its tokens at once.
+constexpr std::int64_t kLeastUploads = std::int64_t{4} << 20;
+constexpr std::int64_t kLargestUpload = std::int64_t{16} << 20;
 
 void free_on_gpu(std::byte* data) {
   cudaFree(data);
@@ -159,8 +161,8 @@ void Cuda::upload(void* to, const void* from, std::int64_t bytes) {
   if (bytes == 0) return;
   const auto size = static_cast<std::size_t>(bytes);
   // The runtime would wait for the stream before it reads pageable memory. (What allocate_on_host
-  // gave and is larger than the ring must stay until somebody waits.)
-  if (bytes <= kUploadBytes) {
+  // gave and is larger must stay until somebody waits.)
+  if (bytes <= kLargestUpload) {
     std::byte* room = upload_room(bytes);
     std::memcpy(room, from, size);
     from = room;
@@ -171,14 +173,17 @@ void Cuda::upload(void* to, const void* from, std::int64_t bytes) {
 std::byte* Cuda::upload_room(std::int64_t bytes) {
   constexpr std::int64_t kAlignment = 64;
   const std::int64_t rounded = (bytes + kAlignment - 1) / kAlignment * kAlignment;
-  if (halves_[half_].used + rounded > kUploadBytes) {
+  if (halves_[half_].used + rounded > halves_[half_].memory.bytes()) {
     CUDA_CHECK(cudaEventRecord(halves_[half_].copied.get(), stream()));
     half_ = 1 - half_;
-    CUDA_CHECK(cudaEventSynchronize(halves_[half_].copied.get()));
-    halves_[half_].used = 0;
+    Half& next = halves_[half_];
+    CUDA_CHECK(cudaEventSynchronize(next.copied.get()));
+    next.used = 0;
+    // Room for all that goes with the largest tensor of a line: the host may then be a line ahead.
+    const std::int64_t wanted = std::max(kLeastUploads, 4 * rounded);
+    if (next.memory.bytes() < wanted) next.memory = allocate_on_host(wanted);
   }
   Half& half = halves_[half_];
-  if (half.memory.bytes() == 0) half.memory = allocate_on_host(kUploadBytes);
   std::byte* room = half.memory.data() + half.used;
   half.used += rounded;
   return room;

@@ -102,5 +102,29 @@ TEST(CudaWaits, OfRanksOverNcclAreThoseForTheirReports) {
   }
 }
 
+TEST(CudaWaits, OfUploadsAreForTheLineBeforeTheLast) {
+  Device gpu = Device::cuda(0);
+  constexpr std::int64_t kNumbers = 1'300'000;  // positions of 10 MB, and half of that twice
+  std::vector<Buffer> memory;
+  for (const std::int64_t size : {4, 4, 8}) memory.push_back(gpu.allocate(size * kNumbers));
+  const std::vector<std::int32_t> tokens(kNumbers, 3);
+  std::vector<std::int64_t> positions(kNumbers);
+  HostCalls last;
+  for (int line = 0; line < 6; ++line) {
+    const HostCalls begin = host_calls();
+    for (int i = 0; i < 2; ++i) {
+      gpu.upload(Tensor::dense(memory[i].data(), DType::i32, {kNumbers}), tokens.data());
+    }
+    positions.assign(kNumbers, line);
+    gpu.upload(Tensor::dense(memory[2].data(), DType::i64, {kNumbers}), positions.data());
+    last = host_calls() - begin;
+    EXPECT_LE(last.waits, 1) << line;  // of two halves, for the one that it comes to
+  }
+  EXPECT_EQ(last.allocations, 0);
+  positions.assign(kNumbers, -1);  // what was uploaded does not change any more
+  gpu.download(positions.data(), Tensor::dense(memory[2].data(), DType::i64, {kNumbers}));
+  EXPECT_EQ(positions, std::vector<std::int64_t>(kNumbers, 5));
+}
+
 }  // namespace
 }  // namespace longscan::test
