@@ -1,4 +1,4 @@
-// The totals go first: they are small, and the gradient's scale may wait for them.
+// What all ranks of a step add up.
 #include "dist/gradient_sum.h"
 
 namespace longscan {

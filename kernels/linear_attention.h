@@ -46,8 +46,9 @@ enum class ShardSide {
   back,   ///< those from the last document start on: with the shards behind
 };        ///< (all tokens where no document starts)
 
-/// Tokens between two states that forward leaves for backward: they take a sixteenth of the memory
-/// of query, key, value and out at 64 features, and what lies between is at hand to be read twice.
+/// Tokens between two states that forward leaves for backward. At 64 dimensions and features they
+/// take a sixteenth of the memory of query, key, value and out in bf16, at 256 features a quarter;
+/// what lies between is at hand to be read twice.
 constexpr std::int64_t kCheckpointTokens = 512;
 constexpr std::int64_t checkpoints_of(std::int64_t tokens) {
   return (tokens + kCheckpointTokens - 1) / kCheckpointTokens;
@@ -108,7 +109,8 @@ struct LinearAttentionGradientSum {
 void execute(Cpu&, const LinearAttentionGradientSum&);
 void execute(Cuda&, const LinearAttentionGradientSum&);
 
-/// Gradients of query, key and value. S is that of forward; R comes from the tokens that see the
+/// Gradients of query, key and value, which must not overlap with what they are the gradients of. S
+/// is that of forward; R comes from the tokens that see the
 /// shard's: from behind it, and where attention is not causal also from before it.
 struct LinearAttentionBackward {
   Tensor d_query;

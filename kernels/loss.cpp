@@ -11,4 +11,8 @@ void CrossEntropy::check() const {
   require(logits.shape[1] > 0, "CrossEntropy.logits", "has at least one column");
 }
 
+void MarkBadData::check() const {
+  require_operand("MarkBadData.totals", totals, DType::f64, {totals.shape[0]});
+}
+
 }  // namespace longscan

@@ -23,4 +23,14 @@ struct CrossEntropy {
 void execute(Cpu&, const CrossEntropy&);
 void execute(Cuda&, const CrossEntropy&);
 
+/// totals = NaN where this GPU has met bad data (an index outside of a table, a target beyond the
+/// vocabulary) of which the next call that waits will tell: so that other ranks learn of it. The
+/// CPU tells at once, and leaves them.
+struct MarkBadData {
+  Tensor totals;  ///< [sums] f64
+  void check() const;
+};
+void execute(Cpu&, const MarkBadData&);
+void execute(Cuda&, const MarkBadData&);
+
 }  // namespace longscan

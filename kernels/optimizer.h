@@ -22,8 +22,8 @@ void execute(Cuda&, const SumOfSquares&);
 
 /// What makes the gradient of a sum of losses that of their mean, no longer than clip_norm:
 /// norm = sqrt(squares) / targets; scale = min(1, clip_norm / norm) / targets. Where the norm is
-/// not finite (there are no targets, or the gradient is not finite), and where a GPU has met bad
-/// data since somebody waited for it, scale is NaN: a step that AdamW does not take.
+/// not finite (there are no targets, or they or the gradient are not finite), scale is NaN: a step
+/// that AdamW does not take.
 struct GradientScale {
   Tensor scale;          ///< [1] f64
   Tensor norm;           ///< [1] f64

@@ -16,7 +16,7 @@ struct AttentionKept {
   Tensor query_key_value;  ///< [tokens, 3 * width], after rotary positions
   Tensor attended;         ///< [tokens, width]
   Tensor normalizer;       ///< [tokens, heads], or its logarithm; absent where the kind has none
-  Tensor checkpoints;      ///< of linear kinds, where the device's backward begins from any
+  Tensor checkpoints;      ///< of linear kinds, where a backward follows that begins from any
   Tensor projected;        ///< of linformer, as its forward returned it
 };
 

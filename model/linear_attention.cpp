@@ -57,7 +57,7 @@ void exchange_linear_states(Pass& pass, const FeatureMap& map, const AttentionHe
 }
 
 Tensor take_checkpoints(Pass& pass, const FeatureMap& map) {
-  if (pass.device.on_host() || !pass.options.causal) return {};
+  if (pass.device.on_host() || !pass.options.causal || !pass.differentiates) return {};
   const std::int64_t dim = pass.options.head_dim();
   return pass.arena.take(sum_type(pass.options.dtype),
                          {checkpoints_of(pass.tokens()) * pass.options.heads, map.features(dim),

@@ -42,7 +42,7 @@ struct LinearAttentionKept {
   Tensor checkpoints;  ///< of LinearAttention; may be absent
 };
 
-/// Memory for checkpoints, where the device's backward begins from any.
+/// Memory for checkpoints, where a backward follows that begins from any.
 Tensor take_checkpoints(Pass& pass, const FeatureMap& map);
 
 /// Writes what is kept.

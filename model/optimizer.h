@@ -31,8 +31,8 @@ class Optimizer {
   Optimizer(const OptimizerOptions& options, const ModelOptions& model, Device& device);
 
   /// One step with gradient / targets, clipped, without waiting for the device; `norm` becomes the
-  /// norm of gradient / targets. Where it is not finite nothing else changes. norm and targets: [1]
-  /// f64. `step` counts from 1.
+  /// norm of gradient / targets. Where it or targets are not finite nothing else changes. norm and
+  /// targets: [1] f64. `step` counts from 1.
   void update(Parameters& parameters, const Parameters& gradient, const Tensor& targets,
               const Tensor& norm, std::int64_t step);
 

@@ -74,9 +74,10 @@ struct Pass {
   const Shard& shard;
   ShardTensors line;  ///< the shard on the device
   DropoutPlan dropout;
-  Tensor dropout_step;     ///< as dropout_step_of makes it; absent where the rate is 0
-  Tensor rotary_table;     ///< [tokens, head_dim]; absent unless positions are rotary
-  bool generates = false;  ///< tokens will follow that see those of the shard
+  Tensor dropout_step;          ///< as dropout_step_of makes it; absent where the rate is 0
+  Tensor rotary_table;          ///< [tokens, head_dim]; absent unless positions are rotary
+  bool differentiates = false;  ///< backward follows
+  bool generates = false;       ///< tokens will follow that see those of the shard
   const AttentionObserver* observer = nullptr;
 
   std::int64_t tokens() const { return shard.size(); }

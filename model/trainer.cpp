@@ -3,10 +3,13 @@
 #include "model/trainer.h"
 
 #include <cmath>
+#include <optional>
 
+#include "dist/agreement.h"
 #include "dist/gradient_sum.h"
 #include "kernels/elementwise.h"
 #include "kernels/error.h"
+#include "kernels/loss.h"
 
 namespace longscan {
 
@@ -41,6 +44,7 @@ void Trainer::accumulate(std::span<const Shard> segments) {
 
 StepReport Trainer::update() {
   const Tensor totals = sums_.rows(0, kTotals);
+  device_.run(MarkBadData{totals});
   sum_gradient(mesh_.world(), gradient_.flat(), totals);
   optimizer_.update(parameters_, gradient_, totals.rows(kTotals - 1, kTotals),
                     sums_.rows(kTotals, kSums), steps_ + 1);
@@ -61,12 +65,24 @@ StepReport Trainer::update() {
 }
 
 StepReport Trainer::take_report() {
-  const Tensor sums = report_.of(device_, sums_);
-  const StepReport report{.totals = LossTotals::from(sums),
-                          .gradient_norm = sums.as<double>()[kTotals],
-                          .learning_rate = learning_rate_at(optimizer_.options(), steps_ + 1)};
+  StepReport report{.learning_rate = learning_rate_at(optimizer_.options(), steps_ + 1)};
+  std::optional<Error> bad_data;
+  try {
+    const Tensor sums = report_.of(device_, sums_);
+    report.totals = LossTotals::from(sums);
+    report.gradient_norm = sums.as<double>()[kTotals];
+  } catch (const Error& error) {
+    if (error.kind() != ErrorKind::data) throw;
+    bad_data = error;
+  }
   device_.run(Fill{.out = sums_, .value = 0});
   device_.run(Fill{.out = gradient_.flat(), .value = 0});
+  // The rank that met bad data has marked the totals of all.
+  if (bad_data || std::isnan(report.totals.tokens)) {
+    on_all_ranks(mesh_.world(), [&] {
+      if (bad_data) throw Error(*bad_data);
+    });
+  }
   return report;
 }
 

@@ -27,14 +27,16 @@ class Trainer {
 
   /// Adds the gradient of one line to the step's, in segments: see Transformer::train. Collective
   /// over the sequence group. An optimizer step may take several lines (gradient accumulation). The
-  /// host does not wait for the device, unless ranks' data go through host memory.
+  /// host does not wait for the device, unless ranks' data go through host memory or it is lines
+  /// ahead.
   void accumulate(std::span<const Shard> segments);
 
   /// Sums gradients and totals over all ranks, divides by the number of targets, clips, and moves
   /// the parameters; random features are drawn anew where that is due. Collective over all ranks.
-  /// The host waits here once, for the report. Throws data when no rank had a target or the
-  /// gradient is not finite; parameters and moments are then as before the step, which is
-  /// forgotten.
+  /// The host waits here once, for the report. Throws data on every rank when no rank had a target,
+  /// the gradient is not finite, or a GPU has met a token or target beyond the vocabulary (ranks
+  /// whose data go through host memory may throw earlier, and alone, as CPUs do); parameters and
+  /// moments are then as before the step, which is forgotten.
   StepReport update();
 
   /// accumulate() of one line and update().

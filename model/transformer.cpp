@@ -62,6 +62,7 @@ void Transformer::train(const Weights& weights, const Weights& d_weights, const 
   }
   for (std::int64_t segment = last; segment >= 0; --segment) {
     Pass pass = begin_pass(segments[segment], dropout);
+    pass.differentiates = true;
     const bool first_visit = segment == last;
     replay(visit_of(pass, weights, d_weights, totals, segment, borders[segment], true, first_visit),
            [&] {

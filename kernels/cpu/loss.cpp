@@ -115,4 +115,6 @@ void execute(Cpu& cpu, const CrossEntropy& operation) {
   }
 }
 
+void execute(Cpu&, const MarkBadData&) {}
+
 }  // namespace longscan

@@ -177,7 +177,8 @@ std::byte* Cuda::upload_room(std::int64_t bytes) {
     CUDA_CHECK(cudaEventRecord(halves_[half_].copied.get(), stream()));
     half_ = 1 - half_;
     Half& next = halves_[half_];
-    CUDA_CHECK(cudaEventSynchronize(next.copied.get()));
+    wait_until([&] { return cudaEventQuery(next.copied.get()); },
+               [&] { CUDA_CHECK(cudaEventSynchronize(next.copied.get())); });
     next.used = 0;
     // Room for all that goes with the largest tensor of a line: the host may then be a line ahead.
     const std::int64_t wanted = std::max(kLeastUploads, 4 * rounded);
@@ -217,13 +218,16 @@ void Cuda::unwatch(int watcher) {
 }
 
 void Cuda::wait() {
-  if (watchers_.empty()) {
-    CUDA_CHECK(cudaStreamSynchronize(stream()));
-    return;
-  }
+  wait_until([&] { return cudaStreamQuery(stream()); },
+             [&] { CUDA_CHECK(cudaStreamSynchronize(stream())); });
+}
+
+template <class Query, class Wait>
+void Cuda::wait_until(Query&& query, Wait&& wait) {
+  if (watchers_.empty()) return wait();
   for (;;) {
     for (const auto& [watcher, check] : watchers_) check();
-    const cudaError_t status = cudaStreamQuery(stream());
+    const cudaError_t status = query();
     if (status != cudaErrorNotReady) return CUDA_CHECK(status);
     cudaGetLastError();  // else it would come up as the error of the next kernel
     // Short beside a step, and long enough to leave the core to the threads that carry data.

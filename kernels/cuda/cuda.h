@@ -82,6 +82,9 @@ class Cuda {
   std::byte* upload_room(std::int64_t bytes);
   void record(Recording& recording, const std::function<void()>& body);
   void wait();
+  /// Until `query` gives another answer than "not ready"; by `wait` where nobody watches.
+  template <class Query, class Wait>
+  void wait_until(Query&& query, Wait&& wait);
   void throw_faults();
 
   int index_;

@@ -153,7 +153,7 @@ __global__ void swiglu_backward(T* d_in, const T* d_out, const T* in, std::int64
 struct Mask {
   RandomKey key;
   const std::int64_t* step;  // added to the key's; may be nullptr
-  std::uint64_t first;  // element of the first number
+  std::uint64_t first;       // element of the first number
   std::uint32_t threshold;
   float scale;
 };

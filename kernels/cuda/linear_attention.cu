@@ -20,13 +20,15 @@ constexpr std::int64_t kBlocksWanted = 2;
 // Pieces shorter than this are not worth their extra sum.
 constexpr std::int64_t kShortestPiece = 2;  // chunks
 
-// Cuts the line into as many pieces as fill the GPU, each a multiple of `grain` tokens but the last.
+// Cuts the line into as many pieces as fill the GPU, each a multiple of `grain` tokens but the
+// last.
 template <class T>
 void cut(Cuda& cuda, Call<T>& call, std::int64_t grain) {
   const std::int64_t grains = (call.tokens + grain - 1) / grain;
   const std::int64_t wanted = (kBlocksWanted * cuda.multiprocessors() + call.heads - 1) /
                               std::max<std::int64_t>(call.heads, 1);
-  const std::int64_t pieces = std::clamp<std::int64_t>(wanted, 1, std::max<std::int64_t>(grains, 1));
+  const std::int64_t pieces =
+      std::clamp<std::int64_t>(wanted, 1, std::max<std::int64_t>(grains, 1));
   call.piece_tokens = (grains + pieces - 1) / pieces * grain;
   call.pieces = grains == 0 ? 1 : (call.tokens + call.piece_tokens - 1) / call.piece_tokens;
 }
@@ -82,13 +84,12 @@ void sum_up(Cuda& cuda, const Call<T>& call, ShardSide side, bool gradients, con
   float* sums = call.pieces == 1
                     ? state.as<float>()
                     : cuda.scratch<float>(call.pieces * call.heads * call.state_size());
-  gpu_attention::run(
-      cuda, SumPass<T>{.call = call,
-                       .first = 0,
-                       .last = call.pieces,
-                       .states = sums,
-                       .side = side,
-                       .gradients = gradients});
+  gpu_attention::run(cuda, SumPass<T>{.call = call,
+                                      .first = 0,
+                                      .last = call.pieces,
+                                      .states = sums,
+                                      .side = side,
+                                      .gradients = gradients});
   if (call.pieces == 1) return;
   ScanPass scan = scan_of(call, side);
   scan.sums = sums;
@@ -136,8 +137,8 @@ States states_around(Cuda& cuda, const Call<T>& call, bool gradients, const Tens
   const std::int64_t table = table_size(call);
   float* memory = cuda.scratch<float>(4 * table);
   look(cuda, call, {ShardSide::back, gradients, before, memory, memory + table}, false);
-  look(cuda, call,
-       {ShardSide::front, gradients, behind, memory + 2 * table, memory + 3 * table}, false);
+  look(cuda, call, {ShardSide::front, gradients, behind, memory + 2 * table, memory + 3 * table},
+       false);
   return {.before = memory + table,
           .behind = memory + 3 * table,
           .own_front = memory + 2 * table,
@@ -174,31 +175,30 @@ void differentiate_causal(Cuda& cuda, const Call<T>& whole, const LinearAttentio
     look(cuda, call, {ShardSide::front, true, op.gradients_behind, memory, memory + table}, true);
     behind = memory + table;
   }
-  gpu_attention::run(cuda, BackwardPass<T>{.call = call,
-                                           .d_query = Rows<T>::of(op.d_query),
-                                           .d_key = Rows<T>::of(op.d_key),
-                                           .d_value = Rows<T>::of(op.d_value),
-                                           .checkpoints = op.checkpoints.present()
-                                                              ? op.checkpoints.as<float>()
-                                                              : checkpoints,
-                                           .behind = behind,
-                                           .aside = memory + 2 * table});
+  gpu_attention::run(
+      cuda, BackwardPass<T>{
+                .call = call,
+                .d_query = Rows<T>::of(op.d_query),
+                .d_key = Rows<T>::of(op.d_key),
+                .d_value = Rows<T>::of(op.d_value),
+                .checkpoints = op.checkpoints.present() ? op.checkpoints.as<float>() : checkpoints,
+                .behind = behind,
+                .aside = memory + 2 * table});
 }
 
 template <class T>
 void differentiate_bidirectional(Cuda& cuda, const Call<T>& call,
                                  const LinearAttentionBackward& op) {
-  gpu_attention::run(
-      cuda, QueryPass<T>{.call = call,
-                         .d_query = Rows<T>::of(op.d_query),
-                         .states = states_around(cuda, call, false, op.state_before,
-                                                 op.state_behind)});
-  gpu_attention::run(
-      cuda, KeyValuePass<T>{.call = call,
-                            .d_key = Rows<T>::of(op.d_key),
-                            .d_value = Rows<T>::of(op.d_value),
-                            .states = states_around(cuda, call, true, op.gradients_before,
-                                                    op.gradients_behind)});
+  gpu_attention::run(cuda, QueryPass<T>{.call = call,
+                                        .d_query = Rows<T>::of(op.d_query),
+                                        .states = states_around(cuda, call, false, op.state_before,
+                                                                op.state_behind)});
+  gpu_attention::run(cuda,
+                     KeyValuePass<T>{.call = call,
+                                     .d_key = Rows<T>::of(op.d_key),
+                                     .d_value = Rows<T>::of(op.d_value),
+                                     .states = states_around(cuda, call, true, op.gradients_before,
+                                                             op.gradients_behind)});
 }
 
 }  // namespace

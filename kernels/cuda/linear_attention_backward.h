@@ -4,7 +4,7 @@
 // Between two checkpoints of S that forward has left, a block first goes forwards and
 // differentiates the queries, then backwards and differentiates keys and values: what it reads the
 // second time is still near. So no state is kept for a chunk, none is rebuilt by subtracting, and
-// memory is read once. The block has room for one state: R is laid aside meanwhile.
+// this pass reads memory once. The block has room for one state: R is laid aside meanwhile.
 #pragma once
 
 #include "kernels/cuda/linear_attention_key_value.h"
@@ -13,7 +13,7 @@
 namespace longscan::gpu_attention {
 
 template <class T, int kDim>
-__global__ void __launch_bounds__(Sizes<T, kDim>::kThreads, kDim == 128 ? 1 : 2)
+__global__ void __launch_bounds__(Sizes<T, kDim>::kThreads, Sizes<T, kDim>::kBackwardBlocks)
     backward(const __grid_constant__ BackwardPass<T> pass) {
   const Call<T>& call = pass.call;
   Block<T, kDim> block(call.map, Block<T, kDim>::kMostInputs);

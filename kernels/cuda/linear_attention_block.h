@@ -111,6 +111,7 @@ struct Sizes {
   static constexpr int kThreads = 32 * kWarps;
   /// Blocks that a multiprocessor's shared memory has room for, and so its registers must.
   static constexpr int kBlocks = kDim == 128 ? 1 : sizeof(T) == 4 ? 2 : 3;
+  static constexpr int kBackwardBlocks = kDim == 128 ? 1 : 2;
   static constexpr int kRows = mma::kTile * kWarps;        ///< tokens of a chunk
   static constexpr int kFeatures = kDim < 64 ? kDim : 64;  ///< of a tile of features
   static constexpr int kRowTiles = kRows / mma::kTile;

@@ -181,7 +181,7 @@ __device__ void look_at_state(const Block<T, kDim>& block, int tile, int border,
   const bool exponential = block.map.exponential();
 #pragma unroll
   for (auto& part : d_phi) part.clear();
-  add_features_of_state(block, tile, kValue, d_phi);
+  add_features_of_state<T, kDim, false>(block, tile, kValue, d_phi);
   for_numbers(d_phi, block.lane, [&](float x, int, int column) {
     return x + normalizer_of(block, tile * S::kFeatures + column);
   });
@@ -328,12 +328,8 @@ __device__ __forceinline__ void walk(Block<T, kDim>& block, const Call<T>& call,
   Walk<T, S::kRows> walk(call, range, true, block.lane);
   for (Chunk chunk; walk.next(chunk);) {
     block.weights = weights + (chunk.begin - range.begin);
-    fetch_rows(block, kKey, call.key, head, chunk.begin, chunk.count);
-    fetch_rows(block, kValue, call.value, head, chunk.begin, chunk.count);
-    fetch_rows(block, kQuery, call.query, head, chunk.begin, chunk.count);
-    fetch_rows(block, kGradient, call.d_out, head, chunk.begin, chunk.count);
-    finish_fetches();
-    __syncthreads();
+    fetch_all(block, call, head, chunk,
+              {.query = kQuery, .key = kKey, .value = kValue, .d_out = kGradient});
     const auto differentiate = [&](const Run& run) {
       differentiate_run<T, kDim, true>(block, call, outputs, head, chunk, run);
     };
@@ -349,7 +345,7 @@ __device__ __forceinline__ void walk(Block<T, kDim>& block, const Call<T>& call,
 
 /// Not causal.
 template <class T, int kDim>
-__global__ void __launch_bounds__(Sizes<T, kDim>::kThreads, kDim == 128 ? 1 : 2)
+__global__ void __launch_bounds__(Sizes<T, kDim>::kThreads, Sizes<T, kDim>::kBackwardBlocks)
     backward_key_value(const __grid_constant__ KeyValuePass<T> pass) {
   const Call<T>& call = pass.call;
   const Block<T, kDim> block(call.map, kInputs);

@@ -5,9 +5,9 @@
 // f32, behind the products.
 //
 // Over a long line d_phi_q is a small difference of large numbers, and the last of g~, -(d_out .
-// out), must be more exact than the outputs are kept. But it need not be known: attention does not
-// change with the length of phi_q, so d_phi_q . phi_q = 0. A number of its size stands in for it,
-// and what d_phi_q . phi_q then comes to is what that was off, times the normaliser's own gradient.
+// out), must be more exact than outputs in bf16 are. But attention does not change with the length
+// of phi_q, so d_phi_q . phi_q = 0: what it comes to with the outputs as they are kept is what the
+// last of g~ was off, and the normaliser's own gradient times that is taken back.
 #pragma once
 
 #include "kernels/cuda/linear_attention_runs.h"
@@ -41,34 +41,6 @@ struct Work {
   }
 };
 
-/// A number near -(d_out . out) to block.weights for the warp's rows: -(d_out . v), since the
-/// token's own value is as far from its output as others' are. Projected maps round before what it
-/// is off is taken back, so they read the output itself.
-template <class T, int kDim>
-__device__ void guess_weights(const Block<T, kDim>& block, const Call<T>& call, std::int64_t head,
-                              const Chunk& chunk) {
-  using S = Sizes<T, kDim>;
-  if (block.map.projected()) {
-    find_weights(block, call, kGradient, head, chunk.begin, chunk.count);
-    return;
-  }
-  constexpr int kLanes = 8;  // that share a row
-  for (int pass = 0; pass < mma::kTile * kLanes / 32; ++pass) {
-    const int row = pass * 32 / kLanes + block.lane / kLanes;
-    const T* left = block.own(kGradient) + row * S::kStride;
-    const T* right = block.own(kValue) + row * S::kStride;
-    float dot = 0;
-    for (int d = block.lane % kLanes * 2; d < kDim; d += kLanes * 2) {
-      dot +=
-          to_float(left[d]) * to_float(right[d]) + to_float(left[d + 1]) * to_float(right[d + 1]);
-    }
-#pragma unroll
-    for (int bits = 1; bits < kLanes; bits *= 2) dot += __shfl_xor_sync(0xffffffffu, dot, bits);
-    if (block.lane % kLanes == 0) block.weights[block.warp * mma::kTile + row] = -dot;
-  }
-  __syncwarp();
-}
-
 /// d_phi of a tile from the state alone; nothing for rows from `border` on.
 template <class T, int kDim>
 __device__ void differentiate_with_state(const Block<T, kDim>& block, int tile,
@@ -77,7 +49,7 @@ __device__ void differentiate_with_state(const Block<T, kDim>& block, int tile,
   using S = Sizes<T, kDim>;
 #pragma unroll
   for (auto& part : d_phi) part.clear();
-  add_features_of_exact_state(block, tile, kGradient, d_phi);
+  add_features_of_state<T, kDim, true>(block, tile, kGradient, d_phi);
   const float* normalizer = block.normalizer + tile * S::kFeatures;
   for_numbers(d_phi, block.lane, [&](float x, int i, int column) {
     const float sum = x + block.weights[block.row(i)] * normalizer[column];
@@ -285,13 +257,9 @@ __device__ __forceinline__ void walk(Block<T, kDim>& block, const Call<T>& call,
   Walk<T, S::kRows> walk(call, range, false, block.lane);
   for (Chunk chunk; walk.next(chunk);) {
     block.weights = weights + (chunk.begin - range.begin);
-    fetch_rows(block, kKey, call.key, head, chunk.begin, chunk.count);
-    fetch_rows(block, kValue, call.value, head, chunk.begin, chunk.count);
-    fetch_rows(block, kQuery, call.query, head, chunk.begin, chunk.count);
-    fetch_rows(block, kGradient, call.d_out, head, chunk.begin, chunk.count);
-    finish_fetches();
-    __syncthreads();
-    guess_weights(block, call, head, chunk);
+    fetch_all(block, call, head, chunk,
+              {.query = kQuery, .key = kKey, .value = kValue, .d_out = kGradient});
+    find_weights(block, call, kGradient, head, chunk.begin, chunk.count);
     for_runs(
         block, chunk, [&](const Run& run) { return find_exponents(block, chunk, run); },
         [&](const Run& run) {
@@ -304,7 +272,7 @@ __device__ __forceinline__ void walk(Block<T, kDim>& block, const Call<T>& call,
 
 /// Not causal.
 template <class T, int kDim>
-__global__ void __launch_bounds__(Sizes<T, kDim>::kThreads, kDim == 128 ? 1 : 2)
+__global__ void __launch_bounds__(Sizes<T, kDim>::kThreads, Sizes<T, kDim>::kBackwardBlocks)
     backward_query(const __grid_constant__ QueryPass<T> pass) {
   using S = Sizes<T, kDim>;
   const Call<T>& call = pass.call;

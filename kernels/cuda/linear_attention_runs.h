@@ -78,6 +78,26 @@ __device__ void load_beginning(const Block<T, kDim>& block, const Call<T>& call,
   __syncthreads();
 }
 
+/// Which input of the block is which.
+struct Inputs {
+  int query;
+  int key;
+  int value;
+  int d_out;
+};
+
+/// A chunk of all that backward reads, there for all threads.
+template <class T, int kDim>
+__device__ void fetch_all(const Block<T, kDim>& block, const Call<T>& call, std::int64_t head,
+                          const Chunk& chunk, const Inputs& inputs) {
+  fetch_rows(block, inputs.key, call.key, head, chunk.begin, chunk.count);
+  fetch_rows(block, inputs.value, call.value, head, chunk.begin, chunk.count);
+  fetch_rows(block, inputs.query, call.query, head, chunk.begin, chunk.count);
+  fetch_rows(block, inputs.d_out, call.d_out, head, chunk.begin, chunk.count);
+  finish_fetches();
+  __syncthreads();
+}
+
 /// Walks through a chunk's rows run by run, forwards. `fits(run)` leaves the exponents of a run's
 /// keys for `body(run)`, and tells whether none rises too far; a run that does not fit is halved.
 template <class T, int kDim, class Fits, class Body>

@@ -181,6 +181,11 @@ __device__ void multiply_by_state(mma::Accumulator& sum, const mma::Fragment<T>&
     mma::multiply_cut(sum, widened(left), state);
   }
 }
+template <class T>
+__device__ void multiply_by_exact_state(mma::Accumulator& sum, const mma::Fragment<T>& left,
+                                        const mma::Fragment<float>& state) {
+  mma::multiply(sum, left, mma::Precise<T>(state));
+}
 template <class T, int kDim>
 __device__ float normalizer_of(const Block<T, kDim>& block, int feature) {
   const float number = block.normalizer[feature];
@@ -206,29 +211,9 @@ __device__ void add_values_of_state(const Block<T, kDim>& block, int tile,
   }
 }
 
-/// features += c S^T of a tile, c the warp's rows of an input, S to the last digit.
-template <class T, int kDim>
-__device__ void add_features_of_exact_state(
-    const Block<T, kDim>& block, int tile, int input,
-    mma::Accumulator (&features)[Sizes<T, kDim>::kFeatureTiles]) {
-  using S = Sizes<T, kDim>;
-  const float* home = block.sum + tile * S::kFeatures * S::kStateStride;
-#pragma unroll 2
-  for (int k = 0; k < S::kDimTiles; ++k) {
-    mma::Fragment<T> left;
-    mma::load(left, block.own(input) + k * mma::kTile, S::kStride, block.lane);
-#pragma unroll
-    for (int n = 0; n < S::kFeatureTiles; ++n) {
-      mma::Fragment<float> state;
-      mma::load(state, home + n * mma::kTile * S::kStateStride + k * mma::kTile, S::kStateStride,
-                block.lane);
-      mma::multiply(features[n], left, mma::Precise<T>(state));
-    }
-  }
-}
-
-/// features += c S^T of a tile, c the warp's rows of an input.
-template <class T, int kDim>
+/// features += c S^T of a tile, c the warp's rows of an input. Where `kExact`, no digit of the
+/// state is cut off beside bf16.
+template <class T, int kDim, bool kExact>
 __device__ void add_features_of_state(const Block<T, kDim>& block, int tile, int input,
                                       mma::Accumulator (&features)[Sizes<T, kDim>::kFeatureTiles]) {
   using S = Sizes<T, kDim>;
@@ -242,7 +227,11 @@ __device__ void add_features_of_state(const Block<T, kDim>& block, int tile, int
       mma::Fragment<float> state;
       mma::load(state, home + n * mma::kTile * S::kStateStride + k * mma::kTile, S::kStateStride,
                 block.lane);
-      multiply_by_state(features[n], left, state);
+      if constexpr (kExact) {
+        multiply_by_exact_state(features[n], left, state);
+      } else {
+        multiply_by_state(features[n], left, state);
+      }
     }
   }
 }

@@ -3,6 +3,7 @@
 
 #include <cfloat>
 #include <climits>
+#include <limits>
 
 #include "kernels/cuda/cuda.h"
 #include "kernels/cuda/dispatch.h"
@@ -177,6 +178,11 @@ void launch_rows(Cuda& cuda, double* totals, const CrossEntropy& operation) {
          dim3(kThreads, kRows), 0, cuda.stream(), totals, cuda.faults(), operation);
 }
 
+__global__ void mark_bad_data(double* totals, std::int64_t count, const Faults* faults) {
+  const std::int64_t at = thread_number();
+  if (at < count && !(*faults == Faults{})) totals[at] = std::numeric_limits<double>::quiet_NaN();
+}
+
 }  // namespace
 
 void execute(Cuda& cuda, const CrossEntropy& operation) {
@@ -198,6 +204,11 @@ void execute(Cuda& cuda, const CrossEntropy& operation) {
          tokens, kPiece, Result::replace);
   launch(sum_rows<kTotals>, Grid(std::int64_t{1}), dim3(kBlockThreads), 0, cuda.stream(),
          operation.totals.as<double>(), of_pieces, pieces, pieces, Result::add);
+}
+
+void execute(Cuda& cuda, const MarkBadData& operation) {
+  launch_threads(operation.totals.size(), cuda.stream(), mark_bad_data,
+                 operation.totals.as<double>(), operation.totals.size(), cuda.faults());
 }
 
 }  // namespace longscan

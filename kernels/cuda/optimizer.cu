@@ -6,7 +6,6 @@
 #include "kernels/adamw_constants.h"
 #include "kernels/cuda/cuda.h"
 #include "kernels/cuda/dispatch.h"
-#include "kernels/cuda/fault_words.h"
 #include "kernels/cuda/gpu.h"
 #include "kernels/cuda/reduce.h"
 #include "kernels/cuda/threads.h"
@@ -42,14 +41,13 @@ __global__ void sum_squares(double* partials, const float* in, std::int64_t coun
 }
 
 // One thread's work.
-__global__ void scale_gradient(const Faults* faults,
-                               const __grid_constant__ GradientScale operation) {
+__global__ void scale_gradient(const __grid_constant__ GradientScale operation) {
   double scale = 1 / *data_of<const double>(operation.targets);
   const double norm = sqrt(*data_of<const double>(operation.squares)) * scale;
   if (operation.clip_norm > 0 && norm > operation.clip_norm) scale *= operation.clip_norm / norm;
   *data_of<double>(operation.norm) = norm;
-  const bool taken = is_finite(norm) && *faults == Faults{};
-  *data_of<double>(operation.scale) = taken ? scale : std::numeric_limits<double>::quiet_NaN();
+  *data_of<double>(operation.scale) =
+      is_finite(norm) ? scale : std::numeric_limits<double>::quiet_NaN();
 }
 
 struct AdamWBuffers {
@@ -110,8 +108,7 @@ void execute(Cuda& cuda, const SumOfSquares& operation) {
 }
 
 void execute(Cuda& cuda, const GradientScale& operation) {
-  launch(scale_gradient, Grid(std::int64_t{1}), dim3(1), 0, cuda.stream(), cuda.faults(),
-         operation);
+  launch(scale_gradient, Grid(std::int64_t{1}), dim3(1), 0, cuda.stream(), operation);
 }
 
 void execute(Cuda& cuda, const AdamW& operation) {

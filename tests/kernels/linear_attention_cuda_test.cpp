@@ -42,7 +42,10 @@ void expect_truth(Device& device, const Precision& precision, const Operands& ex
   AttentionOnCuda gpu(device, precision.dtype, operands);
   gpu.leaves_checkpoints = leaves_checkpoints;
   gpu.forward();
-  EXPECT_LT(worst_relative(gpu.out(), operands.definition()), precision.outputs);
+  // The definition takes the square of the tokens.
+  const bool is_short = operands.shape.tokens <= 300;
+  EXPECT_LT(worst_relative(gpu.out(), is_short ? operands.definition() : truth.get(truth.out)),
+            precision.outputs);
   gpu.backward();
   EXPECT_LT(gradient_error(gpu.d_query(), truth.get(truth.d_query)), precision.gradients);
   EXPECT_LT(gradient_error(gpu.d_key(), truth.get(truth.d_key)), precision.gradients);
@@ -95,13 +98,25 @@ TEST_F(LinearAttentionOnCuda, IsTheDefinitionWhereTheProjectionDoesNotStayInShar
 }
 
 TEST_F(LinearAttentionOnCuda, CheckpointsOfForwardAreWhatBackwardBeginsFrom) {
-  // Documents on, before and behind checkpoints, and one over several of them.
+  // Documents on, before and behind checkpoints.
   for (const AttentionForm& form : all_forms()) {
     if (!form.causal || form.kind == FeatureKind::relu) continue;
     const Operands operands({1300, 1, 8, 5, {500, 511, 512, 1025}}, form);
     expect_truth(device(), kSingle, operands, true);
     if (!form.masked) expect_truth(device(), kHalf, operands, true);
   }
+}
+
+TEST_F(LinearAttentionOnCuda, PiecesMayHaveSeveralCheckpoints) {
+  // Of so many heads, that few pieces of long lines fill the GPU.
+  for (const FeatureKind kind : {FeatureKind::elu1, FeatureKind::favor_softmax}) {
+    for (const std::vector<std::int64_t>& starts : {{}, std::vector<std::int64_t>{700, 1600}}) {
+      const Operands operands({1700, 8, 4, 3, starts}, {.kind = kind});
+      expect_truth(device(), kSingle, operands, true);
+      expect_truth(device(), kHalf, operands, true);
+    }
+  }
+  expect_truth(device(), kSingle, Operands({1100, 8, 66, 4, {600}}), true);  // chunks of 32 tokens
 }
 
 TEST_F(LinearAttentionOnCuda, CheckpointsAreNotFoundAnew) {
@@ -136,6 +151,7 @@ void expect_two_shards_are_one(Device& device, const Operands& exact, std::int64
   whole.run();
   AttentionOnCuda first(device, DType::f32, line.part(0, cut));
   AttentionOnCuda second(device, DType::f32, line.part(cut, line.shape.tokens));
+  first.leaves_checkpoints = second.leaves_checkpoints = true;
   const State before = crosses ? first.sum(ShardSide::back) : State{};
   const State behind = crosses && bidirectional ? second.sum(ShardSide::front) : State{};
   first.forward({}, behind);
@@ -281,6 +297,32 @@ double mean_error(const std::vector<double>& got, const std::vector<double>& tru
     error += (got[i] - truth[i]) * (got[i] - truth[i]);
   }
   return std::sqrt(error / square);
+}
+
+TEST_F(LinearAttentionOnCuda, ErrorInSinglePrecisionDoesNotGrowWithTheLine) {
+  const Operands operands = rounded(Operands({30'000, 1, 16, 16, {}}), DType::f32);
+  AttentionTensors<double> truth(operands);
+  truth.run();
+  AttentionOnCuda gpu(device(), DType::f32, operands);
+  gpu.leaves_checkpoints = true;
+  gpu.forward();
+  gpu.backward();
+  EXPECT_LT(mean_error(gpu.out(), truth.get(truth.out)), 1e-6);
+  EXPECT_LT(mean_error(gpu.d_query(), truth.get(truth.d_query)), 2e-6);
+  EXPECT_LT(mean_error(gpu.d_key(), truth.get(truth.d_key)), 2e-6);
+  EXPECT_LT(mean_error(gpu.d_value(), truth.get(truth.d_value)), 2e-6);
+}
+
+TEST_F(LinearAttentionOnCuda, ValuesThatNobodyAttendsToSpoilNoGradient) {
+  for (const AttentionForm& form : all_forms()) {
+    if (!form.masked) continue;
+    Operands exact({150, 1, 8, 8, {}}, form);
+    for (std::int64_t i = 0; i < 150 * 8; ++i) {
+      if (exact.attended[i / 8] == 0) exact.value[i] *= 1e4;
+    }
+    expect_truth(device(), kSingle, exact);
+    expect_truth(device(), kHalf, exact);
+  }
 }
 
 TEST_F(LinearAttentionOnCuda, ErrorInHalfPrecisionGrowsNeitherWithTheLineNorWithValuesMean) {

@@ -8,6 +8,7 @@
 
 #include "kernels/error.h"
 #include "tests/support/linear_attention_case.h"
+#include "tests/support/reference.h"
 
 namespace longscan::test {
 namespace {
@@ -241,6 +242,36 @@ TEST(LinearAttention, StepsEqualTheParallelForm) {
     EXPECT_LT(worst_relative(stepped.get(stepped.out), parallel.get(parallel.out)), 1e-12)
         << describe(form);
   }
+}
+
+TEST(LinearAttention, BrokenContractsOfBackwardNameTheOperand) {
+  const auto expect_broken = [](bool causal, const std::string& text, const auto& change) {
+    AttentionTensors<float> tensors(Operands({8, 2, 4, 4, {}}, {.causal = causal}));
+    LinearAttentionBackward operation{.d_query = tensors.d_query,
+                                      .d_key = tensors.d_key,
+                                      .d_value = tensors.d_value,
+                                      .input = tensors.input,
+                                      .gradient = tensors.gradient()};
+    operation.check();
+    change(operation, tensors);
+    expect_error(ErrorKind::internal, "LinearAttentionBackward." + text,
+                 [&] { operation.check(); });
+  };
+  using Operation = LinearAttentionBackward;
+  using Tensors = AttentionTensors<float>;
+  expect_broken(true, "d_key is f32[7, 2, 4]",
+                [](Operation& op, Tensors&) { op.d_key = op.d_key.rows(0, 7); });
+  expect_broken(true, "state_before is f32[1, 4, 5]", [](Operation& op, Tensors& t) {
+    op.state_before = t.make({1, 4, 5});
+  });
+  expect_broken(true, "checkpoints is f32[4, 4, 5]", [](Operation& op, Tensors& t) {
+    op.checkpoints = t.make({4, 4, 5});
+  });
+  expect_broken(false, "checkpoints", [](Operation& op, Tensors& t) {
+    op.checkpoints = t.make({2, 4, 5});
+  });
+  expect_broken(true, "gradients_before",
+                [](Operation& op, Tensors& t) { op.gradients_before = t.make_state(); });
 }
 
 TEST(LinearAttention, BrokenContractsNameTheOperand) {

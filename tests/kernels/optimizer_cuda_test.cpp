@@ -6,7 +6,9 @@
 #include <cmath>
 #include <limits>
 
+#include "kernels/elementwise.h"
 #include "kernels/embedding.h"
+#include "kernels/loss.h"
 #include "tests/support/cuda_case.h"
 #include "tests/support/device_numbers.h"
 
@@ -157,11 +159,16 @@ TEST_F(OptimizerOnCuda, NoStepIsTakenBehindBadData) {
                     .table = table.tensor().reshaped({3, 1}),
                     .index = index.tensor()});
   const auto number = [&](std::int64_t i) { return numbers.tensor().rows(i, i + 1); };
+  gpu.run(MarkBadData{number(3)});
   gpu.run(GradientScale{
       .scale = number(0), .norm = number(1), .squares = number(2), .targets = number(3)});
   expect_error(ErrorKind::data, "index 7", [&] { gpu.synchronize(); });
   EXPECT_TRUE(std::isnan(numbers.numbers()[0]));
-  EXPECT_EQ(numbers.numbers()[1], 1.5);
+  EXPECT_TRUE(std::isnan(numbers.numbers()[3]));
+  // What was told is over.
+  gpu.run(Fill{.out = number(3), .value = 2});
+  gpu.run(MarkBadData{number(3)});
+  EXPECT_EQ(numbers.numbers()[3], 2);
 }
 
 TEST_F(OptimizerOnCuda, RefusesParametersInDouble) {

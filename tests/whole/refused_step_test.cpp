@@ -11,6 +11,7 @@
 
 #include "model/trainer.h"
 #include "tests/support/attention_forms.h"
+#include "tests/support/device_ranks.h"
 #include "tests/support/on_cuda.h"
 #include "tests/support/trained_once.h"
 
@@ -111,6 +112,40 @@ TEST_P(RefusedStep, WhoseGradientIsNotFiniteChangesNothing) {
     device.upload(weight, before.data());
   };
   EXPECT_EQ(train(refused), train([](Trainer&, Device&) {}));
+}
+
+TEST_P(RefusedStep, WithBadDataChangesNothing) {
+  if (!GetParam().on_gpu) GTEST_SKIP() << "the CPU says so before the step's end";
+  const auto refused = [](Trainer& trainer, Device&) {
+    Line tokens = good_line();
+    tokens.targets[20] = 99;
+    const RankLine line = shards_of(tokens, 1, 1, 0);
+    expect_error(ErrorKind::data, "target 99", [&] { trainer.step(line.shards); });
+  };
+  EXPECT_EQ(train(refused), train([](Trainer&, Device&) {}));
+}
+
+TEST_P(RefusedStep, OfBadDataOnOneRankIsRefusedOnAll) {
+  if (!GetParam().on_gpu || !has_nccl()) GTEST_SKIP() << "for GPUs' memory";
+  constexpr int kRanks = 2;
+  run_device_ranks(kRanks, Carrier::nccl, [&](Communicator& world, Device& gpu) {
+    for (const int sequence : {1, kRanks}) {
+      Mesh mesh(world, sequence);
+      ModelOptions model = small_model({AttentionKind::elu1, true}, kVocabulary);
+      model.dtype = GetParam().dtype;
+      Trainer trainer(model, {.warmup_steps = 0}, 1, gpu, mesh);
+      const auto before = numbers_of(trainer, gpu);
+      Line tokens = good_line();
+      if (world.rank() == 1) tokens.tokens[60] = 99;
+      const RankLine line = shards_of(tokens, 1, mesh.sequence_size(), mesh.sequence_index());
+      expect_error(ErrorKind::data, "index 99", [&] { trainer.step(line.shards); });
+      EXPECT_EQ(numbers_of(trainer, gpu), before);
+      tokens.tokens[60] = 1;
+      const RankLine good = shards_of(tokens, 1, mesh.sequence_size(), mesh.sequence_index());
+      EXPECT_EQ(trainer.step(good.shards).totals.tokens,
+                targets_of(tokens) * kRanks / mesh.sequence_size());
+    }
+  });
 }
 
 INSTANTIATE_TEST_SUITE_P(Devices, RefusedStep,
