@@ -75,6 +75,7 @@ class Communicator {
   virtual std::unique_ptr<Communicator> split(int color) = 0;
 
   /// The same ranks, for data in the memory of their devices. Lives as long as this communicator.
+  /// The first call is collective.
   virtual Communicator& for_device() { return *this; }
 
   /// In host memory and in that of devices together.

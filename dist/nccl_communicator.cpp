@@ -54,6 +54,10 @@ bool has_nccl() {
   return true;
 }
 
+void require_nccl(Device& device) {
+  gpu_of(device);
+}
+
 std::unique_ptr<Communicator> make_nccl_communicator(Communicator& host, Device& device) {
   return std::make_unique<NcclCommunicator>(host, device);
 }

@@ -23,7 +23,10 @@ struct ncclComm;
 
 namespace longscan {
 
-/// A NcclCommunicator. Throws usage in a build without NCCL.
+/// Throws usage in a build without NCCL, and where the device is no GPU.
+void require_nccl(Device& device);
+
+/// A NcclCommunicator. Throws as require_nccl does.
 std::unique_ptr<Communicator> make_nccl_communicator(Communicator& host, Device& device);
 
 class NcclCommunicator final : public Communicator {

@@ -148,6 +148,8 @@ void Train::run(Session& session) const {
     say_costs(session, configuration, model, mesh, *store);
     return;
   }
+  // GPUs that do not reach each other are found out before the run has left a trace.
+  computes.world().for_device();
   const StartingPoint start = find_start(session, resume_, init_from_, configuration, *store);
   TrainingRun(session, configuration, *store, start, computes.device(), mesh).run();
 }
