@@ -131,8 +131,8 @@ void execute(Cuda& cuda, const LinformerProject& op) {
                                             count_blocks(op.projected.shape[1], kProjectedRows));
   for_gpu_type(keys.key.dtype, [&]<class T>() {
     for_head_dim(keys.key.shape[2], [&]<int kDim>() {
-      launch(project<T, kDim>, dim3(blocks, 2), kProjectThreads, kProjectBytes<T, kDim>,
-             cuda.stream(), op, documents, vectors, cuda.faults());
+      launch_tiles(cuda, keys.key.shape[2], project<T, kDim>, dim3(blocks, 2), kProjectThreads,
+                   kProjectBytes<T, kDim>, op, documents, vectors, cuda.faults());
     });
   });
 }
@@ -146,8 +146,9 @@ void execute(Cuda& cuda, const LinformerAttend& op) {
   for_gpu_type(op.out.dtype, [&]<class T>() {
     for_head_dim(op.out.shape[2], [&]<int kDim>() {
       using Shape = TileShape<kDim, T>;
-      launch(attend<T, kDim>, heads * count_blocks(tokens, Shape::kRows), Shape::kThreads,
-             kAttendBytes<T, kDim>, cuda.stream(), op, documents, vectors);
+      launch_tiles(cuda, op.out.shape[2], attend<T, kDim>,
+                   heads * count_blocks(tokens, Shape::kRows), Shape::kThreads,
+                   kAttendBytes<T, kDim>, op, documents, vectors);
     });
   });
 }

@@ -176,8 +176,9 @@ void execute(Cuda& cuda, const LinformerBackwardProjected& op) {
       using Shape = TileShape<kDim, float>;
       const auto blocks = static_cast<unsigned>(
           op.d_projected.shape[0] * count_blocks(op.d_projected.shape[1], Shape::kRows));
-      launch(differentiate_projected<T, kDim>, dim3(blocks, kDim / kSumDim<kDim>), Shape::kThreads,
-             kProjectedBytes<T, kDim>, cuda.stream(), op, documents, vectors, dots);
+      launch_tiles(cuda, query.shape[2], differentiate_projected<T, kDim>,
+                   dim3(blocks, kDim / kSumDim<kDim>), Shape::kThreads, kProjectedBytes<T, kDim>,
+                   op, documents, vectors, dots);
     });
   });
 }
@@ -192,8 +193,9 @@ void execute(Cuda& cuda, const LinformerBackwardQuery& op) {
   for_gpu_type(op.d_query.dtype, [&]<class T>() {
     for_head_dim(op.d_query.shape[2], [&]<int kDim>() {
       using Shape = TileShape<kDim, T>;
-      launch(differentiate_query<T, kDim>, heads * count_blocks(tokens, Shape::kRows),
-             Shape::kThreads, kQueryBytes<T, kDim>, cuda.stream(), op, documents, vectors, dots);
+      launch_tiles(cuda, op.d_query.shape[2], differentiate_query<T, kDim>,
+                   heads * count_blocks(tokens, Shape::kRows), Shape::kThreads,
+                   kQueryBytes<T, kDim>, op, documents, vectors, dots);
     });
   });
 }
