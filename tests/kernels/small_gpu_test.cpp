@@ -2,6 +2,7 @@
 // not is refused with the numbers.
 #include <gtest/gtest.h>
 
+#include "kernels/cuda/linformer_pieces.h"
 #include "tests/cuda_on_cpu/configuration.h"
 #include "tests/support/linear_attention_on_cuda.h"
 #include "tests/support/linformer_case.h"
@@ -93,6 +94,17 @@ TEST_F(SmallGpu, RefusesLinearAttentionWithALargeState) {
                       AttentionOperands({3, 1, 64, 64, {}}, {.kind = FeatureKind::elu1}));
   expect_error(ErrorKind::usage, "does not fit on this GPU, it takes ", [&] { gpu.forward(); });
   expect_error(ErrorKind::usage, "of which there are 40960", [&] { gpu.forward(); });
+}
+
+TEST_F(SmallGpu, IsFilledByPiecesOfFewDocumentsAndHeads) {
+  using linformer_on_gpu::count_pieces;
+  const Cuda& cuda = std::get<Cuda>(device().backend());
+  const std::int64_t enough = 4 * cuda.multiprocessors();
+  EXPECT_EQ(count_pieces(cuda, 1, 1 << 20), enough);
+  EXPECT_EQ(count_pieces(cuda, 3, 1 << 20), (enough + 2) / 3);
+  EXPECT_EQ(count_pieces(cuda, enough, 1 << 20), 1);
+  EXPECT_EQ(count_pieces(cuda, 1, 1023), 3);
+  EXPECT_EQ(count_pieces(cuda, 1, 0), 1);
 }
 
 }  // namespace
