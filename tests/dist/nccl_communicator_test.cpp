@@ -9,6 +9,7 @@
 #include <mutex>
 #include <stdexcept>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "dist/device_communicator.h"
@@ -87,6 +88,24 @@ TEST(NcclCommunicator, is_made_only_for_ranks_that_hand_something_over) {
     expect_made(8);
   });
   EXPECT_EQ(nccl_counts().destroyed, before.destroyed + 8);
+}
+
+TEST(NcclCommunicator, counts_the_time_that_collectives_take_on_the_gpu) {
+  on_ranks(2, [](NcclCommunicator& group, Communicator& host, Device& device) {
+    const DeviceNumbers<float> numbers(device, {1, 2});
+    group.all_reduce_sum(numbers.tensor());
+    device.synchronize();
+    const double before = group.traffic().seconds;
+    const auto wait = std::chrono::milliseconds(30);
+    host.barrier();
+    if (group.rank() == 1) std::this_thread::sleep_for(wait);
+    group.all_reduce_sum(numbers.tensor());
+    device.synchronize();
+    const double spent = group.traffic().seconds - before;
+    // The host has not waited, but the GPU has, for rank 1.
+    EXPECT_GE(spent, group.rank() == 0 ? 0.02 : 0.0);
+    EXPECT_EQ(group.traffic().calls, 2);
+  });
 }
 
 TEST(NcclCommunicator, is_aborted_where_an_error_leaves_it) {
