@@ -79,6 +79,19 @@ Activations activations_of_pass(const ModelOptions& model) {
 
 constexpr std::int64_t kTokenBytes = 16;  // token, target, position
 
+/// Numbers of the states that linear attention on a GPU leaves to backward.
+std::int64_t checkpoint_numbers(const ModelOptions& model, std::int64_t tokens) {
+  if (!model.causal) return 0;
+  std::int64_t numbers = 0;
+  for (std::int64_t layer = 0; layer < model.layers; ++layer) {
+    if (!is_linear(model.attention_of(layer).kind)) continue;
+    // Reversible layers keep those of one at a time.
+    numbers = model.reversible ? std::max(numbers, model.state_size(layer))
+                               : numbers + model.state_size(layer);
+  }
+  return checkpoints_of(tokens) * numbers;
+}
+
 /// Bytes of the arena. Backward of the layers begins where the logits have gone.
 std::int64_t activation_bytes(const ModelOptions& model, const Layout& layout,
                               const Device& device) {
@@ -87,28 +100,40 @@ std::int64_t activation_bytes(const ModelOptions& model, const Layout& layout,
   const Activations numbers = activations_of_pass(model);
   const std::int64_t logits =
       std::min(tokens, Transformer::tokens_with_logits(model, device)) * model.vocabulary;
-  const std::int64_t copied = device.on_host() ? 0 : tokens * kTokenBytes;
-  return (tokens * numbers.kept + std::max(tokens * numbers.backward, logits)) * number + copied;
+  const std::int64_t taken =
+      (tokens * numbers.kept + std::max(tokens * numbers.backward, logits)) * number;
+  if (device.on_host()) return taken;
+  return taken + tokens * kTokenBytes +
+         checkpoint_numbers(model, tokens) * size_of(sum_type(model.dtype));
 }
 
-/// Bytes that one operation at a time works in, on GPUs (kernels/cuda/embedding.cu,
-/// linear_attention.cu): tokens in the order of their entries of the embedding with the gradient's
-/// parts, or states before and behind pieces of the line, which are so many that they fill the GPU.
+/// States that linear attention on a GPU has beside each other at most: some of every piece of the
+/// line, which are so many that they fill the GPU (kernels/cuda/linear_attention.cu).
+std::int64_t states_of_pieces(const ModelOptions& model, std::int64_t tokens,
+                              const Device& device) {
+  const auto pieces = [&](std::int64_t grain) {
+    const std::int64_t grains = ceiling(tokens, grain);
+    const std::int64_t wanted = ceiling(2 * device.multiprocessors(), model.heads);
+    return std::min(grains, wanted);
+  };
+  constexpr std::int64_t kShortestPiece = 128;
+  if (!model.causal) return 4 * pieces(kShortestPiece);
+  return std::max(2 * pieces(kShortestPiece), 3 * pieces(kCheckpointTokens));
+}
+
+/// Bytes that one operation at a time works in, on GPUs: tokens in the order of their entries of
+/// the embedding with the parts of its gradient (kernels/cuda/embedding.cu), or states of pieces.
 std::int64_t scratch_bytes(const ModelOptions& model, const Layout& layout, const Device& device) {
   if (device.on_host()) return 0;
   constexpr std::int64_t kSortedBytes = 2 * 16;
   constexpr std::int64_t kMostParts = 4096;
-  constexpr std::int64_t kTables = 4;
-  constexpr std::int64_t kShortestPiece = 2 * 64;
   const std::int64_t tokens = layout.tokens_at_once;
   const std::int64_t parts = std::min(ceiling(tokens, 16), kMostParts);
   std::int64_t most = tokens * kSortedBytes + parts * model.width * size_of(DType::f32);
-  const std::int64_t pieces =
-      std::min(ceiling(2 * device.multiprocessors(), model.heads), tokens / kShortestPiece);
-  if (pieces < 2) return most;
+  const std::int64_t states = states_of_pieces(model, tokens, device);
   for (std::int64_t layer = 0; layer < model.layers; ++layer) {
     if (!is_linear(model.attention_of(layer).kind)) continue;
-    most = std::max(most, kTables * pieces * model.state_size(layer) * size_of(DType::f32));
+    most = std::max(most, states * model.state_size(layer) * size_of(DType::f32));
   }
   return most;
 }

@@ -13,7 +13,6 @@
 #include <vector>
 
 #include "dist/device_communicator.h"
-#include "dist/gradient_sum.h"
 #include "dist/mesh.h"
 #include "dist/thread_communicator.h"
 #include "kernels/cuda/check.h"
@@ -83,7 +82,7 @@ TEST(NcclCommunicator, is_made_only_for_ranks_that_hand_something_over) {
     mesh.sequence().for_device().all_gather(mine.data(), all.data(), 4);
     EXPECT_THAT(all.numbers(), testing::ElementsAre(1, 1));
     expect_made(4);
-    sum_gradient(world, mine.tensor(), {});
+    world.for_device().all_reduce_sum(mine.tensor());
     EXPECT_THAT(mine.numbers(), testing::ElementsAre(4));
     expect_made(8);
   });

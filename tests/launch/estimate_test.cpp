@@ -110,10 +110,12 @@ TEST(Estimate, OfMemoryIsWhatTrainingTakesOfAGpu) {
                              {"bf16", model_for_gpu(AttentionKind::elu1)},
                              {"reversible", model_for_gpu(AttentionKind::elu1)},
                              {"segments", model_for_gpu(AttentionKind::elu1), 2},
-                             {"large vocabulary", model_for_gpu(AttentionKind::elu1)}};
+                             {"large vocabulary", model_for_gpu(AttentionKind::elu1)},
+                             {"bidirectional", model_for_gpu(AttentionKind::favor_softmax)}};
   cases[4].options.dtype = DType::bf16;
   cases[5].options.reversible = true;
   cases[7].options.vocabulary = 5000;
+  cases[8].options.causal = false;
   for (const auto& [name, options, segments] : cases) {
     Device device = Device::cuda(0);
     const Line line = random_line(kTokens, kVocabulary, {0});
