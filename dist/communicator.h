@@ -19,7 +19,8 @@ namespace longscan {
 struct Traffic {
   std::int64_t bytes = 0;  ///< bytes of this rank's own contributions
   std::int64_t calls = 0;
-  double seconds = 0;  ///< time the host spent inside collectives, waiting included
+  /// Time that the host spent inside collectives, or with NCCL the GPU, waiting included.
+  double seconds = 0;
 };
 
 /// A collective under way. Its communicator must outlive it. Destroying it without `wait` is right
@@ -75,6 +76,7 @@ class Communicator {
   virtual std::unique_ptr<Communicator> split(int color) = 0;
 
   /// The same ranks, for data in the memory of their devices. Lives as long as this communicator.
+  /// The first call is collective.
   virtual Communicator& for_device() { return *this; }
 
   /// In host memory and in that of devices together.

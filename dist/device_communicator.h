@@ -20,8 +20,8 @@ bool has_nccl();
 
 class DeviceCommunicator final : public Communicator {
  public:
-  /// Collective over `host`, which like `device` must outlive the object. Throws usage where the
-  /// build lacks the carrier.
+  /// `host` and `device` must outlive the object. Throws usage where the build or the device is not
+  /// for the carrier.
   DeviceCommunicator(Communicator& host, Device& device, Carrier carrier);
   /// The same, with a communicator of its own.
   DeviceCommunicator(std::unique_ptr<Communicator> host, Device& device, Carrier carrier);
@@ -41,7 +41,9 @@ class DeviceCommunicator final : public Communicator {
   }
   void barrier() override { host_.barrier(); }
   std::unique_ptr<Communicator> split(int color) override;
-  Communicator& for_device() override { return *on_device_; }
+  /// The first call is collective: the ranks find each other then, since a group that hands over
+  /// nothing in the GPUs' memory needs nothing of the carrier.
+  Communicator& for_device() override;
   Traffic traffic() const override;
 
  private:
@@ -51,7 +53,7 @@ class DeviceCommunicator final : public Communicator {
   Communicator& host_;
   Device& device_;
   Carrier carrier_;
-  std::unique_ptr<Communicator> on_device_;
+  std::unique_ptr<Communicator> on_device_;  // null until it was asked for
 };
 
 }  // namespace longscan

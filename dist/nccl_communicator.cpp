@@ -54,6 +54,10 @@ bool has_nccl() {
   return true;
 }
 
+void require_nccl(Device& device) {
+  gpu_of(device);
+}
+
 std::unique_ptr<Communicator> make_nccl_communicator(Communicator& host, Device& device) {
   return std::make_unique<NcclCommunicator>(host, device);
 }
@@ -73,7 +77,7 @@ void check_nccl(int status, const char* call, std::source_location source) {
 /// A collective that was given to the stream.
 class NcclCommunicator::Arriving final : public Pending {
  public:
-  explicit Arriving(NcclCommunicator& owner) : owner_(owner), mark_(owner.stream_.mark()) {}
+  explicit Arriving(NcclCommunicator& owner) : owner_(owner), mark_(owner.end()) {}
   Arriving(const Arriving&) = delete;
   Arriving& operator=(const Arriving&) = delete;
   // Nobody has waited, and the memory that it works on may be gone before it ends.
@@ -82,7 +86,6 @@ class NcclCommunicator::Arriving final : public Pending {
   }
 
   void wait() override {
-    const Timed timed(owner_.traffic_);
     owner_.check();
     owner_.stream_.operations_follow(std::move(mark_));
   }
@@ -157,6 +160,12 @@ int NcclCommunicator::state() const {
 void NcclCommunicator::begin() {
   check();
   stream_.follow_operations();
+  clock_.start(stream_.stream());
+}
+
+SideStream::Mark NcclCommunicator::end() {
+  clock_.stop(stream_.stream());
+  return stream_.mark();
 }
 
 void NcclCommunicator::finish(int status, const char* call) {
@@ -182,7 +191,6 @@ void NcclCommunicator::check() {
 
 std::unique_ptr<Pending> NcclCommunicator::start_all_gather(const void* mine, void* all,
                                                             std::int64_t bytes) {
-  const Timed timed(traffic_);
   count_call(bytes);
   begin();
   if (bytes > 0) {
@@ -195,7 +203,6 @@ std::unique_ptr<Pending> NcclCommunicator::start_all_gather(const void* mine, vo
 std::unique_ptr<Pending> NcclCommunicator::start_shift(const void* mine, std::int64_t mine_bytes,
                                                        void* theirs, std::int64_t theirs_bytes,
                                                        bool towards_first) {
-  const Timed timed(traffic_);
   const int to = rank() + (towards_first ? -1 : 1);
   const int from = rank() - (towards_first ? -1 : 1);
   const auto is_there = [&](int rank) { return rank >= 0 && rank < size(); };
@@ -216,13 +223,12 @@ std::unique_ptr<Pending> NcclCommunicator::start_shift(const void* mine, std::in
 }
 
 void NcclCommunicator::broadcast(void* data, std::int64_t bytes, int root) {
-  const Timed timed(traffic_);
   count_call(rank() == root ? bytes : 0);
   if (bytes == 0) return check();
   begin();
   NCCL_FINISH(ncclBroadcast(data, data, size_for_nccl(bytes), ncclUint8, root, comm_.get(),
                             stream_.stream()));
-  stream_.operations_follow(stream_.mark());
+  stream_.operations_follow(end());
 }
 
 std::unique_ptr<Communicator> NcclCommunicator::split(int /*color*/) {
@@ -230,12 +236,16 @@ std::unique_ptr<Communicator> NcclCommunicator::split(int /*color*/) {
   return nullptr;
 }
 
+Traffic NcclCommunicator::traffic() const {
+  return {.bytes = traffic_.bytes, .calls = traffic_.calls, .seconds = clock_.seconds()};
+}
+
 void NcclCommunicator::sum_piece(const Tensor& piece) {
   const ncclDataType_t type = type_of(piece);
   begin();
   NCCL_FINISH(ncclAllReduce(piece.data, piece.data, size_for_nccl(piece.size()), type, ncclSum,
                             comm_.get(), stream_.stream()));
-  stream_.operations_follow(stream_.mark());
+  stream_.operations_follow(end());
 }
 
 // NCCL itself works through it in pieces.

@@ -16,6 +16,7 @@
 
 #include "dist/communicator.h"
 #include "kernels/cuda/side_stream.h"
+#include "kernels/cuda/stream_clock.h"
 #include "kernels/device.h"
 
 // As NCCL's header declares it, which users of the library need not have.
@@ -23,7 +24,10 @@ struct ncclComm;
 
 namespace longscan {
 
-/// A NcclCommunicator. Throws usage in a build without NCCL.
+/// Throws usage in a build without NCCL, and where the device is no GPU.
+void require_nccl(Device& device);
+
+/// A NcclCommunicator. Throws as require_nccl does.
 std::unique_ptr<Communicator> make_nccl_communicator(Communicator& host, Device& device);
 
 class NcclCommunicator final : public Communicator {
@@ -51,6 +55,8 @@ class NcclCommunicator final : public Communicator {
   void barrier() override { host_.barrier(); }
   /// Has no use of its own: the host's communicator splits. Throws internal.
   std::unique_ptr<Communicator> split(int color) override;
+  /// seconds: those of the GPU in collectives that have ended, whatever it did beside them.
+  Traffic traffic() const override;
 
  private:
   class Arriving;
@@ -64,6 +70,8 @@ class NcclCommunicator final : public Communicator {
   void come_together();
   /// A collective begins: it follows the operations that were run.
   void begin();
+  /// It was given to the stream, and ends where the mark is.
+  SideStream::Mark end();
   /// Waits until NCCL has taken a call, which said `status`, and aborts where it has not.
   void finish(int status, const char* call);
   int state() const;
@@ -76,6 +84,7 @@ class NcclCommunicator final : public Communicator {
   std::chrono::milliseconds patience_;
   int exceptions_;
   SideStream stream_;
+  mutable StreamClock clock_;              // which looks at what it has, when it is asked
   std::unique_ptr<ncclComm, Abort> comm_;  // null once it was aborted
   int watcher_;
 };

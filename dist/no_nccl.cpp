@@ -9,10 +9,15 @@ bool has_nccl() {
   return false;
 }
 
-std::unique_ptr<Communicator> make_nccl_communicator(Communicator& /*host*/, Device& /*device*/) {
+void require_nccl(Device& /*device*/) {
   throw Error(ErrorKind::usage, {.what = "there is no NCCL to carry data between GPUs",
                                  .why = "this build lacks it",
                                  .hint = "take --communicator=mpi"});
+}
+
+std::unique_ptr<Communicator> make_nccl_communicator(Communicator& /*host*/, Device& device) {
+  require_nccl(device);
+  return nullptr;
 }
 
 }  // namespace longscan

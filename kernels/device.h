@@ -5,6 +5,7 @@
 // forgotten one is a link error that names it.
 #pragma once
 
+#include <cstdint>
 #include <functional>
 #include <string>
 #include <utility>
@@ -72,6 +73,15 @@ class Device {
   /// Of the CPU; a GPU counts as one.
   int threads() const {
     return std::visit([](const auto& backend) { return backend.threads(); }, backend_);
+  }
+  /// Of a GPU, which takes so much work at once; the CPU has none.
+  int multiprocessors() const {
+    return std::visit([](const auto& backend) { return backend.multiprocessors(); }, backend_);
+  }
+  /// Bytes of the memory that `allocate` takes from which are in use: of a GPU all, whoever uses
+  /// them; on the CPU those of this process.
+  std::int64_t memory_used() const {
+    return std::visit([](const auto& backend) { return backend.memory_used(); }, backend_);
   }
   /// "CPU", or the GPU's name.
   std::string name() const {

@@ -10,6 +10,7 @@
 #include "kernels/linear.h"
 #include "kernels/linear_attention.h"
 #include "model/parameters.h"
+#include "model/transformer.h"
 
 namespace longscan {
 
@@ -31,48 +32,110 @@ std::int64_t count_layers(const ModelOptions& model, AttentionKind kind) {
   return count;
 }
 
-/// Numbers a token that a branch's forward leaves to its backward, and that backward needs beside
-/// them.
-struct BranchActivations {
+/// Numbers a token that forward, of a branch or of all, leaves to its backward, and that backward
+/// needs beside them.
+struct Activations {
   std::int64_t kept = 0;
   std::int64_t backward = 0;
 };
 
-BranchActivations attention_activations(const ModelOptions& model, std::int64_t layer) {
+Activations attention_activations(const ModelOptions& model, std::int64_t layer) {
   const bool identity = model.attention_of(layer).kind == AttentionKind::identity;
   const std::int64_t attended = identity ? 0 : model.width + model.heads;
   return {.kept = (model.width + 2) + 3 * model.width + attended + model.width,
           .backward = 5 * model.width};
 }
 
-BranchActivations mlp_activations(const ModelOptions& model) {
+Activations mlp_activations(const ModelOptions& model) {
   const std::int64_t gates = model.mlp == MlpKind::swiglu ? up_columns(model) : 0;
   return {.kept = (model.width + 2) + up_columns(model) + model.hidden + model.width,
           .backward = model.hidden + gates + model.width};
 }
 
-/// Numbers a token of all layers: what stays from forward to backward, and the most that one
-/// branch's backward needs beside it.
-std::int64_t activations_of_layers(const ModelOptions& model) {
-  const BranchActivations mlp = mlp_activations(model);
+/// Of all layers: beside what stays, the most that one branch's backward needs.
+Activations activations_of_layers(const ModelOptions& model) {
+  const Activations mlp = mlp_activations(model);
   std::int64_t kept = 0;
   std::int64_t backward = mlp.backward;
   std::int64_t branch = mlp.kept + mlp.backward;
   for (std::int64_t layer = 0; layer < model.layers; ++layer) {
-    const BranchActivations attention = attention_activations(model, layer);
+    const Activations attention = attention_activations(model, layer);
     kept += attention.kept + mlp.kept;
     backward = std::max(backward, attention.backward);
     branch = std::max(branch, attention.kept + attention.backward);
   }
   // Reversible layers have a second stream and its gradient, and one branch at a time.
-  return model.reversible ? 2 * model.width + branch : kept + backward;
+  if (model.reversible) return {.kept = 2 * model.width, .backward = branch};
+  return {.kept = kept, .backward = backward};
 }
 
-/// Numbers a token of a whole pass.
-std::int64_t activations_per_token(const ModelOptions& model) {
-  const std::int64_t ends = 3 * model.width + (model.width + 2) + model.head_dim();
-  const std::int64_t dropped = model.dropout > 0 ? model.width : 0;
-  return activations_of_layers(model) + ends + dropped;
+/// Of a whole pass.
+Activations activations_of_pass(const ModelOptions& model) {
+  Activations numbers = activations_of_layers(model);
+  numbers.kept += 3 * model.width + (model.width + 2) + model.head_dim();
+  if (model.dropout > 0) numbers.kept += model.width;
+  return numbers;
+}
+
+constexpr std::int64_t kTokenBytes = 16;  // token, target, position
+
+/// Numbers of the states that linear attention on a GPU leaves to backward.
+std::int64_t checkpoint_numbers(const ModelOptions& model, std::int64_t tokens) {
+  if (!model.causal) return 0;
+  std::int64_t numbers = 0;
+  for (std::int64_t layer = 0; layer < model.layers; ++layer) {
+    if (!is_linear(model.attention_of(layer).kind)) continue;
+    // Reversible layers keep those of one at a time.
+    numbers = model.reversible ? std::max(numbers, model.state_size(layer))
+                               : numbers + model.state_size(layer);
+  }
+  return checkpoints_of(tokens) * numbers;
+}
+
+/// Bytes of the arena. Backward of the layers begins where the logits have gone.
+std::int64_t activation_bytes(const ModelOptions& model, const Layout& layout,
+                              const Device& device) {
+  const std::int64_t number = size_of(model.dtype);
+  const std::int64_t tokens = layout.tokens_at_once;
+  const Activations numbers = activations_of_pass(model);
+  const std::int64_t logits =
+      std::min(tokens, Transformer::tokens_with_logits(model, device)) * model.vocabulary;
+  const std::int64_t taken =
+      (tokens * numbers.kept + std::max(tokens * numbers.backward, logits)) * number;
+  if (device.on_host()) return taken;
+  return taken + tokens * kTokenBytes +
+         checkpoint_numbers(model, tokens) * size_of(sum_type(model.dtype));
+}
+
+/// States that linear attention on a GPU has beside each other at most: some of every piece of the
+/// line, which are so many that they fill the GPU (kernels/cuda/linear_attention.cu).
+std::int64_t states_of_pieces(const ModelOptions& model, std::int64_t tokens,
+                              const Device& device) {
+  const auto pieces = [&](std::int64_t grain) {
+    const std::int64_t grains = ceiling(tokens, grain);
+    const std::int64_t wanted = ceiling(2 * device.multiprocessors(), model.heads);
+    return std::min(grains, wanted);
+  };
+  constexpr std::int64_t kShortestPiece = 128;
+  if (!model.causal) return 4 * pieces(kShortestPiece);
+  return std::max(2 * pieces(kShortestPiece), 3 * pieces(kCheckpointTokens));
+}
+
+/// Bytes that one operation at a time works in, on GPUs: tokens in the order of their entries of
+/// the embedding with the parts of its gradient (kernels/cuda/embedding.cu), or states of pieces.
+std::int64_t scratch_bytes(const ModelOptions& model, const Layout& layout, const Device& device) {
+  if (device.on_host()) return 0;
+  constexpr std::int64_t kSortedBytes = 2 * 16;
+  constexpr std::int64_t kMostParts = 4096;
+  const std::int64_t tokens = layout.tokens_at_once;
+  const std::int64_t parts = std::min(ceiling(tokens, 16), kMostParts);
+  std::int64_t most = tokens * kSortedBytes + parts * model.width * size_of(DType::f32);
+  const std::int64_t states = states_of_pieces(model, tokens, device);
+  for (std::int64_t layer = 0; layer < model.layers; ++layer) {
+    if (!is_linear(model.attention_of(layer).kind)) continue;
+    most = std::max(most, states * model.state_size(layer) * size_of(DType::f32));
+  }
+  return most;
 }
 
 /// Numbers a token of the shards that come by: two at a time, with keys and values, and with
@@ -180,7 +243,7 @@ Layout layout_of(const config::Config& configuration, std::int64_t sequence_rank
   return layout;
 }
 
-MemoryEstimate memory_of(const ModelOptions& model, const Layout& layout) {
+MemoryEstimate memory_of(const ModelOptions& model, const Layout& layout, const Device& device) {
   const std::int64_t number = size_of(model.dtype);
   const std::int64_t sum = size_of(sum_type(model.dtype));
   const std::int64_t parameters = count_parameters(model) * sum;
@@ -189,18 +252,17 @@ MemoryEstimate memory_of(const ModelOptions& model, const Layout& layout) {
   const bool shared = layout.sequence_ranks > 1;
   const std::int64_t gathered = shared ? layout.sequence_ranks : 0;
   const std::int64_t kept_states = layout.segments + (model.causal ? 2 : 3);
-  const std::int64_t per_token =
-      activations_per_token(model) + (shared ? visiting_per_token(model) : 0);
+  const std::int64_t visiting =
+      shared ? layout.tokens_at_once * visiting_per_token(model) * number : 0;
   // Of the documents that two ranks share, both keep what Linformer projects.
   const std::int64_t documents = ceiling(layout.tokens_at_once, layout.window) + (shared ? 1 : 0);
-  const std::int64_t activations =
-      layout.tokens_at_once * per_token * number + documents * projected_per_document(model) * sum;
-  constexpr std::int64_t kTokenBytes = 16;  // token, target, position
   return {.parameters = parameters + rounded,
           .gradients = parameters,
           .moments = 2 * parameters,
-          .activations = activations,
+          .activations = activation_bytes(model, layout, device) + visiting +
+                         documents * projected_per_document(model) * sum,
           .states = (kept_states * state_numbers(model) + gathered * largest_state(model)) * sum,
+          .scratch = scratch_bytes(model, layout, device),
           .tokens = layout.segments * layout.tokens_at_once * kTokenBytes};
 }
 

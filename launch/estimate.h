@@ -21,12 +21,14 @@ struct MemoryEstimate {
   std::int64_t parameters = 0;
   std::int64_t gradients = 0;
   std::int64_t moments = 0;
-  std::int64_t activations = 0;  ///< of the largest segment
+  std::int64_t activations = 0;  ///< of the largest segment, logits included
   std::int64_t states = 0;       ///< of all segments, and those gathered from the group
-  std::int64_t tokens = 0;       ///< the rank's part of a line
+  std::int64_t scratch = 0;      ///< what a GPU's operations need beside their operands
+  std::int64_t tokens = 0;       ///< the rank's part of a line, in the host's memory
 
-  std::int64_t total() const {
-    return parameters + gradients + moments + activations + states + tokens;
+  /// All but the tokens.
+  std::int64_t on_device() const {
+    return parameters + gradients + moments + activations + states + scratch;
   }
 };
 
@@ -44,7 +46,9 @@ struct Layout {
 Layout layout_of(const config::Config& configuration, std::int64_t sequence_ranks,
                  std::int64_t ranks);
 
-MemoryEstimate memory_of(const ModelOptions& model, const Layout& layout);
+/// Beside what the device has taken for itself, workspace of cuBLASLt included:
+/// Device::memory_used.
+MemoryEstimate memory_of(const ModelOptions& model, const Layout& layout, const Device& device);
 
 /// Bytes that one rank hands over in a step, at most: a state a layer, segment and direction,
 /// forward and backward; where attention is exact softmax, keys and values, and queries with their

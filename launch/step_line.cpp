@@ -2,26 +2,16 @@
 #include "launch/step_line.h"
 
 #include <fmt/format.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
-#include <fstream>
 
 #include "launch/session.h"
 
 namespace longscan {
 
 namespace {
-
-double resident_bytes() {
-  std::ifstream file("/proc/self/statm");
-  double size = 0;
-  double resident = 0;
-  file >> size >> resident;
-  return resident * static_cast<double>(sysconf(_SC_PAGESIZE));
-}
 
 std::string rate_text(double per_second) {
   if (per_second >= 1e6) return fmt::format("{:.2f} M", per_second / 1e6);
@@ -75,7 +65,8 @@ void ProgressMeter::go_on(double communication_seconds) {
   communication_begin_ += communication_seconds - communication_pause_begin_;
 }
 
-Progress ProgressMeter::progress(std::int64_t step, double communication_seconds) const {
+Progress ProgressMeter::progress(std::int64_t step, double communication_seconds,
+                                 std::int64_t memory_bytes) const {
   const double seconds = std::chrono::duration<double>(Clock::now() - begin_).count();
   const double tokens_per_second = tokens_ / seconds;
   const double seconds_per_step = seconds / static_cast<double>(added_);
@@ -90,7 +81,7 @@ Progress ProgressMeter::progress(std::int64_t step, double communication_seconds
           .seconds_per_step = seconds_per_step,
           .tokens_per_second = tokens_per_second,
           .share_of_peak = tokens_per_second * flops_per_token_ / peak_,
-          .memory_bytes = resident_bytes(),
+          .memory_bytes = static_cast<double>(memory_bytes),
           .communication_share = (communication_seconds - communication_begin_) / seconds,
           .seconds_left = seconds_per_step * static_cast<double>(steps_ - step)};
 }

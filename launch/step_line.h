@@ -24,7 +24,7 @@ struct Progress {
   double seconds_per_step = 0;
   double tokens_per_second = 0;
   double share_of_peak = 0;        ///< of the matrix-product peak of all ranks together
-  double memory_bytes = 0;         ///< resident
+  double memory_bytes = 0;         ///< in use: see Device::memory_used
   double communication_share = 0;  ///< of the time
   double seconds_left = 0;
 };
@@ -43,7 +43,8 @@ class ProgressMeter {
   void pause(double communication_seconds);
   void go_on(double communication_seconds);
   /// `step`: steps done so far. At least one was added.
-  Progress progress(std::int64_t step, double communication_seconds) const;
+  Progress progress(std::int64_t step, double communication_seconds,
+                    std::int64_t memory_bytes) const;
 
  private:
   using Clock = std::chrono::steady_clock;

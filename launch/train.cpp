@@ -47,21 +47,34 @@ void say_plan(Session& session, const config::Config& configuration, const Model
   session.say("{} parameters", grouped(count_parameters(model)));
 }
 
-void say_costs(Session& session, const config::Config& configuration, const ModelOptions& model,
-               const Mesh& mesh, const TokenStore& store) {
-  const Layout layout = layout_of(configuration, mesh.sequence_size(), session.ranks());
-  const MemoryEstimate memory = memory_of(model, layout);
+void say_memory(Session& session, const MemoryEstimate& memory, const Device& device) {
+  const auto text = [](std::int64_t bytes) { return bytes_text(static_cast<double>(bytes)); };
   const auto say_bytes = [&](const char* what, std::int64_t bytes) {
-    session.say("  {:<14}{:>12}", what, bytes_text(static_cast<double>(bytes)));
+    session.say("  {:<14}{:>12}", what, text(bytes));
   };
-  session.say("memory a rank, about {} and some 150 MiB of the program itself",
-              bytes_text(static_cast<double>(memory.total())));
+  if (device.on_host()) {
+    session.say("memory a rank, about {} and some 150 MiB of the program itself",
+                text(memory.on_device() + memory.tokens));
+  } else {
+    session.say("memory a rank on its GPU, about {}, beside {} that are in use there already",
+                text(memory.on_device()), text(device.memory_used()));
+  }
   say_bytes("parameters", memory.parameters);
   say_bytes("gradients", memory.gradients);
   say_bytes("moments", memory.moments);
   say_bytes("activations", memory.activations);
   say_bytes("states", memory.states);
+  if (!device.on_host()) {
+    say_bytes("scratch", memory.scratch);
+    session.say("memory a rank on its host, beside the program itself");
+  }
   say_bytes("tokens", memory.tokens);
+}
+
+void say_costs(Session& session, const config::Config& configuration, const ModelOptions& model,
+               const Mesh& mesh, const TokenStore& store, const Device& device) {
+  const Layout layout = layout_of(configuration, mesh.sequence_size(), session.ranks());
+  say_memory(session, memory_of(model, layout, device), device);
   const ExchangeEstimate exchange = exchange_of(model, layout);
   std::string handed = grouped(exchange.states) + " of states";
   if (exchange.keys_values > 0)
@@ -145,9 +158,11 @@ void Train::run(Session& session) const {
   const ModelOptions model = trained_model(configuration, store->vocabulary());
   say_plan(session, configuration, model, mesh, computes.description());
   if (dry_run_) {
-    say_costs(session, configuration, model, mesh, *store);
+    say_costs(session, configuration, model, mesh, *store, computes.device());
     return;
   }
+  // GPUs that do not reach each other are found out before the run has left a trace.
+  computes.world().for_device();
   const StartingPoint start = find_start(session, resume_, init_from_, configuration, *store);
   TrainingRun(session, configuration, *store, start, computes.device(), mesh).run();
 }

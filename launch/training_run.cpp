@@ -140,16 +140,19 @@ bool TrainingRun::is_due(std::int64_t interval) const {
   return is_done() || (interval > 0 && trainer_.steps() % interval == 0);
 }
 
+Progress TrainingRun::progress() const {
+  return meter_.progress(trainer_.steps(), communication_seconds(), device_.memory_used());
+}
+
 void TrainingRun::show_progress() {
   if (!session_.leads() || session_.terminal().width() == 0) return;
-  session_.terminal().draw(live_line(meter_.progress(trainer_.steps(), communication_seconds()),
-                                     session_.terminal().width()));
+  session_.terminal().draw(live_line(progress(), session_.terminal().width()));
 }
 
 void TrainingRun::log() {
-  const Progress progress = meter_.progress(trainer_.steps(), communication_seconds());
-  if (session_.terminal().width() == 0) session_.say("{}", log_line(progress));
-  metrics_ = metrics_of(progress);
+  const Progress now = progress();
+  if (session_.terminal().width() == 0) session_.say("{}", log_line(now));
+  metrics_ = metrics_of(now);
   metrics_.push_back({"tokens_seen", static_cast<double>(tokens_seen_)});
   metrics_.push_back({"epoch", static_cast<double>(loader_.state().epoch) +
                                    static_cast<double>(loader_.state().window) /

@@ -36,6 +36,7 @@ class TrainingRun {
   void evaluate_now();
   void save();
   void write_metrics();
+  Progress progress() const;
   void show_progress();
 
   Session& session_;

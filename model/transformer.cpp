@@ -50,6 +50,11 @@ Transformer::Transformer(const ModelOptions& options, Device& device, Communicat
   states_.prepare(1);
 }
 
+std::int64_t Transformer::tokens_with_logits(const ModelOptions& options, const Device& device) {
+  const std::int64_t at_once = device.on_host() ? kLogitsAtOnce : kLogitsAtOnceOnGpu;
+  return std::max(at_once / options.vocabulary, kFewestRowsAtOnce);
+}
+
 void Transformer::train(const Weights& weights, const Weights& d_weights, const Tensor& totals,
                         std::span<const Shard> segments, const DropoutPlan& dropout) {
   const std::vector<SegmentBorders> borders = borders_of(segments);
@@ -261,8 +266,7 @@ Tensor Transformer::loss(Pass& pass, const Weights& weights, const Weights* d_we
                          const Tensor& totals) {
   const Tensor d_normed = d_weights ? pass.take(options_.width) : Tensor{};
   const std::int64_t tokens = pass.tokens();
-  const std::int64_t at_once = device_.on_host() ? kLogitsAtOnce : kLogitsAtOnceOnGpu;
-  const std::int64_t rows = std::max(at_once / options_.vocabulary, kFewestRowsAtOnce);
+  const std::int64_t rows = tokens_with_logits(options_, device_);
   for (std::int64_t begin = 0; begin < tokens; begin += rows) {
     const std::int64_t end = std::min(begin + rows, tokens);
     const Arena::Mark mark = arena_.mark();

@@ -47,6 +47,9 @@ class Transformer {
 
   const ModelOptions& options() const { return options_; }
 
+  /// Tokens whose logits are in memory at once.
+  static std::int64_t tokens_with_logits(const ModelOptions& options, const Device& device);
+
   /// Random features as a training run of this seed has them after so many optimizer steps (see
   /// RandomFeatures::draw). Must be called before anything else where a layer has some.
   void draw_features(std::uint64_t seed, std::int64_t steps) { features_.draw(seed, steps); }

@@ -2,9 +2,11 @@
 #include "kernels/cpu/cpu.h"
 
 #include <cblas.h>
+#include <unistd.h>
 
 #include <climits>
 #include <cstring>
+#include <fstream>
 
 #include "kernels/cpu/blas.h"
 
@@ -14,6 +16,14 @@ Cpu::Cpu(int threads)
     : pool_(std::make_unique<ThreadPool>(threads)),
       scratch_(static_cast<std::size_t>(threads) + 1) {
   blas::use_calling_thread_only();
+}
+
+std::int64_t Cpu::memory_used() const {
+  std::ifstream pages("/proc/self/statm");
+  std::int64_t all = 0;
+  std::int64_t resident = 0;
+  pages >> all >> resident;
+  return resident * sysconf(_SC_PAGESIZE);
 }
 
 void Cpu::copy(void* to, const void* from, std::int64_t bytes) {

@@ -21,7 +21,10 @@ class Cpu {
   explicit Cpu(int threads);
 
   int threads() const { return pool_->threads(); }
+  int multiprocessors() const { return 0; }
   std::string name() const { return "CPU"; }
+  /// What is resident.
+  std::int64_t memory_used() const;
 
   // A device's memory is the host's, and operations have ended when they return.
   Buffer allocate(std::int64_t bytes) { return Buffer(bytes); }

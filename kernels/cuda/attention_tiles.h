@@ -7,9 +7,12 @@
 
 #include <cstdint>
 #include <type_traits>
+#include <utility>
 
+#include "kernels/cuda/cuda.h"
 #include "kernels/cuda/dispatch.h"
 #include "kernels/cuda/gpu.h"
+#include "kernels/cuda/head_dim.h"
 #include "kernels/cuda/mma.h"
 
 namespace longscan::attention {
@@ -21,7 +24,7 @@ using mma::kTile;
 constexpr int kWarp = 32;
 
 /// Tiles of tokens with `kDim` numbers each, of which the last may be padding. Sizes keep all tiles
-/// of a block within the shared memory of an A100, 163 KiB.
+/// of a block within the shared memory of an A100, 163 KiB; GPUs that have less refuse large heads.
 template <int kDim, class T>
 struct TileShape {
   static constexpr int kStride = kDim + mma::kPadding;
@@ -35,6 +38,15 @@ struct TileShape {
     return std::int64_t{rows} * kStride * static_cast<int>(sizeof(T)) + 128;
   }
 };
+
+/// Launches a kernel whose blocks hold tiles of heads of `dim` numbers. Throws usage where the GPU
+/// has not the shared memory that they take.
+template <class... Parameters, class... Arguments>
+void launch_tiles(Cuda& cuda, std::int64_t dim, void (*kernel)(Parameters...), Grid grid,
+                  dim3 block, std::int64_t shared_bytes, Arguments&&... arguments) {
+  if (shared_bytes > cuda.shared_memory()) refuse_tiles(dim, shared_bytes, cuda.shared_memory());
+  launch(kernel, grid, block, shared_bytes, cuda.stream(), std::forward<Arguments>(arguments)...);
+}
 
 __device__ inline int lane_of_thread() {
   return static_cast<int>(threadIdx.x) % kWarp;

@@ -134,6 +134,13 @@ std::string Cuda::name() const {
   return properties.name;
 }
 
+std::int64_t Cuda::memory_used() const {
+  std::size_t free = 0;
+  std::size_t total = 0;
+  CUDA_CHECK(cudaMemGetInfo(&free, &total));
+  return static_cast<std::int64_t>(total - free);
+}
+
 Buffer Cuda::allocate(std::int64_t bytes) {
   require(bytes >= 0, "Cuda.allocate", "is not negative");
   if (bytes == 0) return {};

@@ -30,7 +30,10 @@ class Cuda {
   ~Cuda();
 
   int threads() const { return 1; }
+  int multiprocessors() const { return multiprocessors_; }
   std::string name() const;
+  /// By all programs on this GPU, the driver's own included.
+  std::int64_t memory_used() const;
 
   Buffer allocate(std::int64_t bytes);
   Buffer allocate_on_host(std::int64_t bytes);
@@ -49,7 +52,6 @@ class Cuda {
   // For the operations.
   CUstream_st* stream() const { return stream_.get(); }
   int index() const { return index_; }
-  int multiprocessors() const { return multiprocessors_; }
   /// Bytes of shared memory that a block may have.
   std::int64_t shared_memory() const { return shared_memory_; }
   /// Where kernels report bad data, in the GPU's memory.

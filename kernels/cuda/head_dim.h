@@ -1,4 +1,5 @@
-// From the size of heads at run time to the padded one of a template.
+// From the size of heads at run time to the padded one of a template, and what GPUs have no room
+// for.
 #pragma once
 
 #include <cstdint>
@@ -11,6 +12,9 @@ constexpr std::int64_t kMostHeadDim = 256;
 
 /// Throws usage: heads are larger than kMostHeadDim.
 [[noreturn]] void refuse_head_dim(std::int64_t dim);
+
+/// Throws usage: a block's tiles of such heads need more shared memory than the limit.
+[[noreturn]] void refuse_tiles(std::int64_t dim, std::int64_t bytes, std::int64_t limit);
 
 /// Calls `body.operator()<kDim>()` with a kDim that has room for `dim`.
 template <class Body>

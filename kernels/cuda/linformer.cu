@@ -1,5 +1,5 @@
-// Linformer on the GPU, forward: every projected row and every token's output is summed up by one
-// warp from beginning to end.
+// Linformer on the GPU, forward: a projected row of a document, or of a piece of it, and a token's
+// output are each summed up by one warp from beginning to end.
 #include "kernels/linformer.h"
 
 #include "kernels/cuda/cuda.h"
@@ -18,11 +18,12 @@ template <class T, int kDim>
 constexpr std::int64_t kProjectBytes =
     TileShape<kColumns, T>::bytes(kProjectedRows) + TileShape<kDim, T>::bytes(kColumns) + 128;
 
-// blockIdx.x: document, head and rows; blockIdx.y: keys or values.
+// blockIdx.x: piece, document, head and rows; blockIdx.y: keys or values. op.projected: of every
+// piece.
 template <class T, int kDim>
 __global__ void __launch_bounds__(kProjectThreads)
     project(const __grid_constant__ LinformerProject op, const Documents documents,
-            const Vectors vectors, Faults* faults) {
+            const Vectors vectors, std::int64_t pieces, Faults* faults) {
   constexpr int kProjectionStride = TileShape<kColumns, T>::kStride;
   SharedArena arena;
   auto* projection = arena.take<T>(kProjectedRows * kProjectionStride);
@@ -32,24 +33,23 @@ __global__ void __launch_bounds__(kProjectThreads)
   const std::int64_t heads = keys.key.shape[1];
   const std::int64_t length = op.projected.shape[1];
   const std::int64_t blocks = count_blocks(length, kProjectedRows);
-  const std::int64_t document_and_head = blockIdx.x / blocks;
-  const std::int64_t head = document_and_head % heads;
+  const std::int64_t index = blockIdx.x / blocks;
+  const std::int64_t head = index % heads;
   const std::int64_t row = blockIdx.x % blocks * kProjectedRows;
   const bool of_values = blockIdx.y == 1;
-  const Run document = documents.at(document_and_head / heads);
+  const Run document = documents.at(index / heads % documents.count);
   if (row == 0 && head == 0 && threadIdx.x == 0) check_places(keys, document, faults);
 
   const PlacedRun placed(keys, document);
+  const Run run = piece_of(placed.run, index / heads / documents.count, pieces);
   const auto all_rows =
       projection_of<T>(of_values ? keys.value_projection : keys.key_projection, head, length);
   const HeadRows<T> all_tokens(of_values ? keys.value : keys.key, head, vectors.tokens);
   const int band = warp_of_thread() * kTile;
   Accumulator sums[kDim / kTile];
   clear(sums);
-  for (std::int64_t begin = placed.run.begin; begin < placed.run.end; begin += kColumns) {
-    const auto keep = [&](std::int64_t token) {
-      return token < placed.run.end && is_kept(keys, token);
-    };
+  for (std::int64_t begin = run.begin; begin < run.end; begin += kColumns) {
+    const auto keep = [&](std::int64_t token) { return token < run.end && is_kept(keys, token); };
     load_projection<kProjectedRows, kColumns>(projection, all_rows, row, length, begin, placed,
                                               keep);
     begin_to_load<kColumns, kDim>(tokens, all_tokens.from(begin),
@@ -64,9 +64,8 @@ __global__ void __launch_bounds__(kProjectThreads)
     }
     __syncthreads();
   }
-  write_rows<false>(
-      sums_of(op.projected, document_and_head, of_values ? 1 : 0, vectors.sums).from(row + band),
-      length - row - band, sums, 1);
+  write_rows<false>(sums_of(op.projected, index, of_values ? 1 : 0, vectors.sums).from(row + band),
+                    length - row - band, sums, 1);
 }
 
 template <class T, int kDim>
@@ -126,15 +125,21 @@ void execute(Cuda& cuda, const LinformerProject& op) {
   const LinformerKeys& keys = op.keys;
   const Documents documents(keys.document_starts, op.projected, keys.key.shape[1],
                             keys.key.shape[0]);
-  const Vectors vectors({keys.key, keys.value}, op.projected);
-  const auto blocks = static_cast<unsigned>(op.projected.shape[0] *
-                                            count_blocks(op.projected.shape[1], kProjectedRows));
+  const std::int64_t blocks =
+      op.projected.shape[0] * count_blocks(op.projected.shape[1], kProjectedRows);
+  const std::int64_t pieces = count_pieces(cuda, 2 * blocks, keys.key.shape[0]);
+  LinformerProject of_pieces = op;
+  of_pieces.projected = room_for_pieces(
+      op.projected, cuda.scratch<float>(numbers_of_pieces(op.projected, pieces)), pieces);
+  const Vectors vectors({keys.key, keys.value}, of_pieces.projected);
   for_gpu_type(keys.key.dtype, [&]<class T>() {
     for_head_dim(keys.key.shape[2], [&]<int kDim>() {
-      launch(project<T, kDim>, dim3(blocks, 2), kProjectThreads, kProjectBytes<T, kDim>,
-             cuda.stream(), op, documents, vectors, cuda.faults());
+      launch_tiles(cuda, keys.key.shape[2], project<T, kDim>,
+                   dim3(static_cast<unsigned>(pieces * blocks), 2), kProjectThreads,
+                   kProjectBytes<T, kDim>, of_pieces, documents, vectors, pieces, cuda.faults());
     });
   });
+  add_pieces(cuda, op.projected, of_pieces.projected, pieces);
 }
 
 void execute(Cuda& cuda, const LinformerAttend& op) {
@@ -146,8 +151,9 @@ void execute(Cuda& cuda, const LinformerAttend& op) {
   for_gpu_type(op.out.dtype, [&]<class T>() {
     for_head_dim(op.out.shape[2], [&]<int kDim>() {
       using Shape = TileShape<kDim, T>;
-      launch(attend<T, kDim>, heads * count_blocks(tokens, Shape::kRows), Shape::kThreads,
-             kAttendBytes<T, kDim>, cuda.stream(), op, documents, vectors);
+      launch_tiles(cuda, op.out.shape[2], attend<T, kDim>,
+                   heads * count_blocks(tokens, Shape::kRows), Shape::kThreads,
+                   kAttendBytes<T, kDim>, op, documents, vectors);
     });
   });
 }

@@ -1,5 +1,6 @@
 // Linformer on the GPU, backward through the softmax: softmaxes are made again from their scores,
-// tile after tile, and every gradient is summed up by one warp from beginning to end.
+// tile after tile, and every gradient of a token, or of a document or a piece of it, is summed up
+// by one warp from beginning to end.
 #include "kernels/cuda/cuda.h"
 #include "kernels/cuda/head_dim.h"
 #include "kernels/cuda/linformer_parts.h"
@@ -12,14 +13,15 @@ namespace {
 
 using namespace linformer_on_gpu;
 
-// d_out . out of every token and head, in scratch memory.
-const float* dot_outputs(Cuda& cuda, const LinformerGradient& gradient) {
+std::int64_t count_dots(const LinformerGradient& gradient) {
+  return gradient.out.shape[0] * gradient.out.shape[1];
+}
+// d_out . out of every token and head.
+void dot_outputs(Cuda& cuda, const LinformerGradient& gradient, float* dots) {
   const std::int64_t tokens = gradient.out.shape[0], heads = gradient.out.shape[1];
-  auto* dots = cuda.scratch<float>(tokens * heads);
   execute(cuda, HeadDot{.dot = Tensor::dense(dots, DType::f32, {tokens, heads}),
                         .a = gradient.d_out,
                         .b = gradient.out});
-  return dots;
 }
 
 __device__ QueryNumbers numbers_of(const LinformerGradient& gradient, const float* dots,
@@ -34,11 +36,13 @@ constexpr std::int64_t kProjectedBytes =
     2 * TileShape<kDim, T>::bytes(kColumns) +
     kColumns* static_cast<std::int64_t>(sizeof(QueryNumbers)) + 128;
 
-// blockIdx.x: document, head and rows; blockIdx.y: which dimensions of both gradients.
+// blockIdx.x: piece, document, head and rows; blockIdx.y: which dimensions of both gradients.
+// op.d_projected: of every piece.
 template <class T, int kDim>
 __global__ void __launch_bounds__(TileShape<kDim, float>::kThreads)
     differentiate_projected(const __grid_constant__ LinformerBackwardProjected op,
-                            const Documents documents, const Vectors vectors, const float* dots) {
+                            const Documents documents, const Vectors vectors, std::int64_t pieces,
+                            const float* dots) {
   constexpr int kRows = TileShape<kDim, float>::kRows, kStride = TileShape<kDim, float>::kStride;
   SharedArena arena;
   auto* key = arena.take<float>(kRows * kStride);
@@ -53,10 +57,12 @@ __global__ void __launch_bounds__(TileShape<kDim, float>::kThreads)
   const std::int64_t index = blockIdx.x / blocks;
   const std::int64_t head = index % heads;
   const std::int64_t row = blockIdx.x % blocks * kRows;
-  const Run run = documents.at(index / heads);
+  const std::int64_t document = index / heads % documents.count;
+  const Run run = piece_of(documents.at(document), index / heads / documents.count, pieces);
   const auto load_rows = [&](float* to, int which) {
-    begin_to_load_sums<kRows, kDim>(to, sums_of(op.queries.projected, index, which, vectors.sums),
-                                    row, length);
+    begin_to_load_sums<kRows, kDim>(
+        to, sums_of(op.queries.projected, document * heads + head, which, vectors.sums), row,
+        length);
   };
   load_rows(key, 0);
   load_rows(value, 1);
@@ -169,15 +175,26 @@ void execute(Cuda& cuda, const LinformerBackwardProjected& op) {
   const Tensor& query = op.queries.query;
   const Documents documents(op.queries.document_starts, op.d_projected, query.shape[1],
                             query.shape[0]);
-  const Vectors vectors({query, op.gradient.d_out}, op.queries.projected, op.d_projected);
-  const float* dots = dot_outputs(cuda, op.gradient);
   for_gpu_type(query.dtype, [&]<class T>() {
     for_head_dim(query.shape[2], [&]<int kDim>() {
       using Shape = TileShape<kDim, float>;
-      const auto blocks = static_cast<unsigned>(
-          op.d_projected.shape[0] * count_blocks(op.d_projected.shape[1], Shape::kRows));
-      launch(differentiate_projected<T, kDim>, dim3(blocks, kDim / kSumDim<kDim>), Shape::kThreads,
-             kProjectedBytes<T, kDim>, cuda.stream(), op, documents, vectors, dots);
+      const std::int64_t blocks =
+          op.d_projected.shape[0] * count_blocks(op.d_projected.shape[1], Shape::kRows);
+      const std::int64_t pieces =
+          count_pieces(cuda, blocks * (kDim / kSumDim<kDim>), query.shape[0]);
+      const std::int64_t numbers = numbers_of_pieces(op.d_projected, pieces);
+      auto* scratch = cuda.scratch<float>(numbers + count_dots(op.gradient));
+      float* dots = scratch + numbers;
+      LinformerBackwardProjected of_pieces = op;
+      of_pieces.d_projected = room_for_pieces(op.d_projected, scratch, pieces);
+      const Vectors vectors({query, op.gradient.d_out}, op.queries.projected,
+                            of_pieces.d_projected);
+      dot_outputs(cuda, op.gradient, dots);
+      launch_tiles(cuda, query.shape[2], differentiate_projected<T, kDim>,
+                   dim3(static_cast<unsigned>(pieces * blocks), kDim / kSumDim<kDim>),
+                   Shape::kThreads, kProjectedBytes<T, kDim>, of_pieces, documents, vectors, pieces,
+                   dots);
+      add_pieces(cuda, op.d_projected, of_pieces.d_projected, pieces);
     });
   });
 }
@@ -188,12 +205,14 @@ void execute(Cuda& cuda, const LinformerBackwardQuery& op) {
   const std::int64_t heads = op.d_query.shape[1];
   const Documents documents(op.queries.document_starts, op.queries.projected, heads, tokens);
   const Vectors vectors({op.queries.query, op.gradient.d_out, op.d_query}, op.queries.projected);
-  const float* dots = dot_outputs(cuda, op.gradient);
+  auto* dots = cuda.scratch<float>(count_dots(op.gradient));
+  dot_outputs(cuda, op.gradient, dots);
   for_gpu_type(op.d_query.dtype, [&]<class T>() {
     for_head_dim(op.d_query.shape[2], [&]<int kDim>() {
       using Shape = TileShape<kDim, T>;
-      launch(differentiate_query<T, kDim>, heads * count_blocks(tokens, Shape::kRows),
-             Shape::kThreads, kQueryBytes<T, kDim>, cuda.stream(), op, documents, vectors, dots);
+      launch_tiles(cuda, op.d_query.shape[2], differentiate_query<T, kDim>,
+                   heads * count_blocks(tokens, Shape::kRows), Shape::kThreads,
+                   kQueryBytes<T, kDim>, op, documents, vectors, dots);
     });
   });
 }

@@ -162,15 +162,15 @@ void execute(Cuda& cuda, const LinformerBackwardKeys& op) {
   for_gpu_type(keys.key.dtype, [&]<class T>() {
     for_head_dim(keys.key.shape[2], [&]<int kDim>() {
       const auto tiles = static_cast<unsigned>(heads * count_blocks(tokens, kRows));
-      launch(differentiate_tokens<T, kDim>, dim3(tiles, 2), kThreads, kTokenBytes<T, kDim>,
-             cuda.stream(), op, documents, vectors, cuda.faults());
+      launch_tiles(cuda, keys.key.shape[2], differentiate_tokens<T, kDim>, dim3(tiles, 2), kThreads,
+                   kTokenBytes<T, kDim>, op, documents, vectors, cuda.faults());
       using Shape = TileShape<kDim, float>;
       const std::int64_t parts = op.d_key_projection.shape[0] / length *
                                  count_blocks(length, Shape::kRows) *
                                  count_blocks(op.d_key_projection.shape[1], kPlaces);
       if (parts == 0) return;
-      launch(differentiate_projections<T, kDim>, parts, Shape::kThreads, kProjectionBytes<T, kDim>,
-             cuda.stream(), op, documents, vectors);
+      launch_tiles(cuda, keys.key.shape[2], differentiate_projections<T, kDim>, parts,
+                   Shape::kThreads, kProjectionBytes<T, kDim>, op, documents, vectors);
     });
   });
 }

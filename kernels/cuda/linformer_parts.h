@@ -7,6 +7,7 @@
 #include <cstdint>
 
 #include "kernels/cuda/faults.h"
+#include "kernels/cuda/linformer_pieces.h"
 #include "kernels/cuda/online_softmax.h"
 #include "kernels/linformer.h"
 
@@ -24,6 +25,14 @@ struct Run {
   std::int64_t begin;
   std::int64_t end;
 };
+
+/// One of `pieces` of a run, in whole tiles of kColumns; the last ones may be empty.
+__device__ inline Run piece_of(const Run& run, std::int64_t piece, std::int64_t pieces) {
+  const std::int64_t tiles = (run.end - run.begin + kColumns - 1) / kColumns;
+  const std::int64_t tokens = (tiles + pieces - 1) / pieces * kColumns;
+  const std::int64_t begin = min(run.end, run.begin + piece * tokens);
+  return {run.document, begin, min(run.end, begin + tokens)};
+}
 
 struct Documents {
   const std::int64_t* starts;

@@ -119,8 +119,9 @@ void execute(Cuda& cuda, const SoftmaxAttention& op) {
   for_gpu_type(op.out.dtype, [&]<class T>() {
     for_head_dim(op.out.shape[2], [&]<int kDim>() {
       using Sizes = Attend<T, kDim>;
-      launch(attend<T, kDim>, count_pieces(heads, tokens, Sizes::kRows), Sizes::Shape::kThreads,
-             Sizes::kSharedBytes, cuda.stream(), op, vectors);
+      launch_tiles(cuda, op.out.shape[2], attend<T, kDim>,
+                   count_pieces(heads, tokens, Sizes::kRows), Sizes::Shape::kThreads,
+                   Sizes::kSharedBytes, op, vectors);
     });
   });
 }

@@ -188,9 +188,9 @@ void execute(Cuda& cuda, const SoftmaxAttentionBackwardQuery& op) {
   for_gpu_type(op.d_query.dtype, [&]<class T>() {
     for_head_dim(op.d_query.shape[2], [&]<int kDim>() {
       using Shape = TileShape<kDim, T>;
-      launch(differentiate_query<T, kDim>,
-             count_pieces(op.d_query.shape[1], op.d_query.shape[0], Shape::kRows), Shape::kThreads,
-             kSharedBytes<T, kDim>, cuda.stream(), op, vectors);
+      launch_tiles(cuda, op.d_query.shape[2], differentiate_query<T, kDim>,
+                   count_pieces(op.d_query.shape[1], op.d_query.shape[0], Shape::kRows),
+                   Shape::kThreads, kSharedBytes<T, kDim>, op, vectors);
     });
   });
 }
@@ -204,8 +204,9 @@ void execute(Cuda& cuda, const SoftmaxAttentionBackwardKeyValue& op) {
       using Shape = TileShape<kDim, T>;
       const auto pieces =
           static_cast<unsigned>(count_pieces(op.d_key.shape[1], op.d_key.shape[0], Shape::kRows));
-      launch(differentiate_key_value<T, kDim>, dim3(pieces, kDim / kSumDim<kDim>), Shape::kThreads,
-             kSharedBytes<T, kDim>, cuda.stream(), op, vectors);
+      launch_tiles(cuda, op.d_key.shape[2], differentiate_key_value<T, kDim>,
+                   dim3(pieces, kDim / kSumDim<kDim>), Shape::kThreads, kSharedBytes<T, kDim>, op,
+                   vectors);
     });
   });
 }

@@ -19,6 +19,7 @@ struct Configuration {
   int devices = 1;
   int multiprocessors = 8;  ///< few, so that small tests too have more work than blocks
   std::size_t device_bytes = std::size_t{16} << 30;
+  std::size_t block_shared_bytes = 227 * 1024;
 };
 
 /// Begins as the environment says: CUDA_ON_CPU_ORDER=forward|reverse|random, CUDA_ON_CPU_SEED=n,

@@ -24,10 +24,13 @@ constexpr int kBlocksOfMultiprocessor = 32;
 constexpr int kRegisters = 64 * 1024;
 constexpr int kL2Bytes = 50 << 20;
 constexpr int kVersion = 13000;
-constexpr int kBlockLimit = static_cast<int>(SharedMemory::kBlockLimit);
 constexpr int kStaticLimit = static_cast<int>(SharedMemory::kStaticLimit);
 constexpr int kMultiprocessorShared = 228 * 1024;
 constexpr int kReservedShared = 1024;
+
+int block_limit() {
+  return static_cast<int>(configuration().block_shared_bytes);
+}
 
 bool exists(int device) {
   return device >= 0 && device < configuration().devices;
@@ -93,7 +96,7 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device) {
   result.maxThreadsPerMultiProcessor = kThreadsOfMultiprocessor;
   result.sharedMemPerMultiprocessor = kMultiprocessorShared;
   result.regsPerMultiprocessor = kRegisters;
-  result.sharedMemPerBlockOptin = kBlockLimit;
+  result.sharedMemPerBlockOptin = block_limit();
   result.maxBlocksPerMultiProcessor = kBlocksOfMultiprocessor;
   result.reservedSharedMemPerBlock = kReservedShared;
   result.pciBusID = device;
@@ -111,7 +114,7 @@ cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int dev
       *value = kStaticLimit;
       return cudaSuccess;
     case cudaDevAttrMaxSharedMemoryPerBlockOptin:
-      *value = kBlockLimit;
+      *value = block_limit();
       return cudaSuccess;
     case cudaDevAttrMaxSharedMemoryPerMultiprocessor:
       *value = kMultiprocessorShared;
@@ -182,7 +185,7 @@ cudaError_t cudaDeviceSynchronize() {
 
 cudaError_t cudaFuncSetAttribute(const void*, cudaFuncAttribute attribute, int value) {
   const bool too_large =
-      attribute == cudaFuncAttributeMaxDynamicSharedMemorySize && value > kBlockLimit;
+      attribute == cudaFuncAttributeMaxDynamicSharedMemorySize && value > block_limit();
   return noted(too_large || value < 0 ? cudaErrorInvalidValue : cudaSuccess);
 }
 
@@ -191,7 +194,7 @@ cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, const void*) {
   result.maxThreadsPerBlock = Scheduler::kMostThreads;
   result.numRegs = 32;
   result.ptxVersion = result.binaryVersion = 10 * kMajor + kMinor;
-  result.maxDynamicSharedSizeBytes = kBlockLimit;
+  result.maxDynamicSharedSizeBytes = block_limit();
   *attributes = result;
   return cudaSuccess;
 }

@@ -38,6 +38,7 @@ struct CUstream_st {
   // Late work, and how much of it has ended.
   std::deque<std::function<void()>> late;
   std::uint64_t ended = 0;
+  std::vector<std::chrono::steady_clock::time_point> end_times;
 };
 
 struct CUevent_st {
@@ -131,11 +132,18 @@ void end_late_work_until(cudaStream_t stream, std::uint64_t count) {
     stream->late.pop_front();
     ++stream->ended;
     run();
+    stream->end_times.push_back(std::chrono::steady_clock::now());
   }
 }
 
 void wait_for_late_work(cudaEvent_t event) {
   if (event->late_stream != nullptr) end_late_work_until(event->late_stream, event->late);
+}
+
+// When it has come by.
+std::chrono::steady_clock::time_point time_of(cudaEvent_t event) {
+  if (event->late_stream == nullptr) return event->time;
+  return std::max(event->time, event->late_stream->end_times.at(event->late - 1));
 }
 
 bool is_captured(cudaEvent_t event) {
@@ -293,7 +301,11 @@ cudaError_t cudaEventQuery(cudaEvent_t event) {
 cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t from, cudaEvent_t to) {
   const bool known = from->timed && from->recorded && to->timed && to->recorded;
   if (!known) return noted(cudaErrorInvalidResourceHandle);
-  *milliseconds = std::chrono::duration<float, std::milli>(to->time - from->time).count();
+  for (const cudaEvent_t event : {from, to}) {
+    const bool ended = event->late_stream == nullptr || event->late_stream->ended >= event->late;
+    if (!ended) return noted(cudaErrorNotReady);
+  }
+  *milliseconds = std::chrono::duration<float, std::milli>(time_of(to) - time_of(from)).count();
   return cudaSuccess;
 }
 

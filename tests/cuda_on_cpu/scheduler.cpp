@@ -162,7 +162,7 @@ void Scheduler::prepare(const LaunchShape& shape) {
                             block.z));
   }
   if (shape.shared_bytes < 0 ||
-      shape.shared_bytes > static_cast<std::int64_t>(SharedMemory::kBlockLimit)) {
+      shape.shared_bytes > static_cast<std::int64_t>(configuration().block_shared_bytes)) {
     throw Fault(fmt::format("launch at {}: {} bytes of dynamic shared memory",
                             describe(shape.where), shape.shared_bytes));
   }

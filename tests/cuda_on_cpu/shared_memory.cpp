@@ -8,6 +8,7 @@
 #include <cstring>
 #include <new>
 
+#include "tests/cuda_on_cpu/configuration.h"
 #include "tests/cuda_on_cpu/executor.h"
 #include "tests/cuda_on_cpu/sanitizers.h"
 
@@ -90,7 +91,8 @@ void* SharedMemory::array(const void* key, std::size_t bytes, std::size_t alignm
                             [&](const Piece& known) { return known.key == key; });
   if (piece != arrays_.end() && piece->in_use) return piece->data;
   array_bytes_ += bytes;
-  if (array_bytes_ > kStaticLimit || array_bytes_ + dynamic_bytes_ > kBlockLimit) {
+  if (array_bytes_ > kStaticLimit ||
+      array_bytes_ + dynamic_bytes_ > configuration().block_shared_bytes) {
     fail(fmt::format("{} bytes in shared arrays and {} dynamic bytes are too many", array_bytes_,
                      dynamic_bytes_));
   }

@@ -11,7 +11,6 @@ namespace longscan::cuda_on_cpu {
 class SharedMemory {
  public:
   static constexpr std::size_t kStaticLimit = 48 * 1024;
-  static constexpr std::size_t kBlockLimit = 227 * 1024;
 
   /// A launch asks for `bytes` of dynamic memory.
   void begin_launch(std::size_t bytes);

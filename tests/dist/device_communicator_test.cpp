@@ -39,10 +39,11 @@ TEST_P(DeviceRanksTest, learn_of_a_rank_that_fails) {
   const auto one_fails = [&](Communicator& group, Device& device) {
     const DeviceNumbers<float> mine(device, std::vector<float>(100, 1));
     const DeviceNumbers<float> all(device, std::vector<float>(100UL * group.size()));
+    Communicator& between_gpus = group.for_device();
     if (group.rank() + 1 == group.size()) throw std::runtime_error("the last rank has no disk");
     ++others;
     try {
-      group.for_device().all_gather(mine.data(), all.data(), 400);
+      between_gpus.all_gather(mine.data(), all.data(), 400);
       device.synchronize();
     } catch (const Error&) {
       ++learnt;

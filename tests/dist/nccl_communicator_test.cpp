@@ -9,8 +9,11 @@
 #include <mutex>
 #include <stdexcept>
 #include <string>
+#include <thread>
 #include <vector>
 
+#include "dist/device_communicator.h"
+#include "dist/mesh.h"
 #include "dist/thread_communicator.h"
 #include "kernels/cuda/check.h"
 #include "kernels/elementwise.h"
@@ -56,6 +59,52 @@ TEST(NcclCommunicator, ends_in_order) {
   EXPECT_EQ(nccl_counts().made, before.made + 3);
   EXPECT_EQ(nccl_counts().destroyed, before.destroyed + 3);
   EXPECT_EQ(nccl_counts().aborted, before.aborted);
+}
+
+TEST(NcclCommunicator, is_made_only_for_ranks_that_hand_something_over) {
+  const auto before = nccl_counts();
+  run_ranks(4, [&](Communicator& host) {
+    const auto expect_made = [&](int count) {
+      host.barrier();
+      EXPECT_EQ(nccl_counts().made, before.made + count);
+      host.barrier();
+    };
+    Device device = Device::cuda(0);
+    DeviceCommunicator world(host, device, Carrier::nccl);
+    const Mesh mesh(world, 2);
+    const Mesh alone(world, 1);
+    const DeviceNumbers<float> mine(device, {1});
+    const DeviceNumbers<float> all(device, {0, 0});
+    expect_made(0);
+    alone.sequence().for_device().all_gather(mine.data(), all.data(), 4);
+    EXPECT_THAT(all.numbers(), testing::ElementsAre(1, 0));
+    expect_made(0);
+    mesh.sequence().for_device().all_gather(mine.data(), all.data(), 4);
+    EXPECT_THAT(all.numbers(), testing::ElementsAre(1, 1));
+    expect_made(4);
+    world.for_device().all_reduce_sum(mine.tensor());
+    EXPECT_THAT(mine.numbers(), testing::ElementsAre(4));
+    expect_made(8);
+  });
+  EXPECT_EQ(nccl_counts().destroyed, before.destroyed + 8);
+}
+
+TEST(NcclCommunicator, counts_the_time_that_collectives_take_on_the_gpu) {
+  on_ranks(2, [](NcclCommunicator& group, Communicator& host, Device& device) {
+    const DeviceNumbers<float> numbers(device, {1, 2});
+    group.all_reduce_sum(numbers.tensor());
+    device.synchronize();
+    const double before = group.traffic().seconds;
+    const auto wait = std::chrono::milliseconds(30);
+    host.barrier();
+    if (group.rank() == 1) std::this_thread::sleep_for(wait);
+    group.all_reduce_sum(numbers.tensor());
+    device.synchronize();
+    const double spent = group.traffic().seconds - before;
+    // The host has not waited, but the GPU has, for rank 1.
+    EXPECT_GE(spent, group.rank() == 0 ? 0.02 : 0.0);
+    EXPECT_EQ(group.traffic().calls, 2);
+  });
 }
 
 TEST(NcclCommunicator, is_aborted_where_an_error_leaves_it) {

@@ -34,6 +34,13 @@ const std::vector<LinformerShape> kShapes = {
     {35, 1, 200, 17, 32, {3}, 2},
 };
 
+// So few heads that documents are cut into pieces, of which the last are empty, or beyond what the
+// projection has columns for.
+const std::vector<LinformerShape> kLongShapes = {
+    {1030, 1, 8, 5, 1100, {1000}, 20},
+    {777, 1, 5, 3, 777, {0, 1, 34}},
+};
+
 void forward_and_backward(Device& device, const LinformerCase& c) {
   OnCuda cuda(device, c.tensors());
   c.forward(cuda), c.backward(cuda);
@@ -91,6 +98,25 @@ TEST(LinformerOnCuda, IsThatOfTheCpuForBothTypesOddSizesAndEachSharing) {
         forward_and_backward(device, c);
         expect_as_in_double(c);
       }
+    }
+  }
+}
+
+TEST(LinformerOnCuda, IsThatOfTheCpuWhereFewHeadsOfALongLineAreCutIntoPieces) {
+  if (!has_cuda()) GTEST_SKIP() << "there is no GPU";
+  Device device = Device::cuda(0);
+  for (const LinformerShape& shape : kLongShapes) {
+    for (const DType dtype : {DType::f32, DType::bf16}) {
+      SCOPED_TRACE(std::to_string(shape.tokens) + " tokens, " + name_of(dtype));
+      LinformerCase c(dtype, shape, Projections::heads);
+      c.masked = true;
+      forward_and_backward(device, c);
+      expect_as_in_double(c);
+      LinformerCase again(dtype, shape, Projections::heads);
+      again.masked = true;
+      forward_and_backward(device, again);
+      EXPECT_EQ(again.projected.values(), c.projected.values());
+      EXPECT_EQ(again.d_projected.values(), c.d_projected.values());
     }
   }
 }

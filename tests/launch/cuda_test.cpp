@@ -46,6 +46,20 @@ TEST_F(CudaTest, trains_as_the_cpu_does_on_any_ranks) {
   expect_near(metric(folder_ / "rounded", "loss"), loss, 2e-2);
 }
 
+TEST_F(CudaTest, tells_of_the_memory_of_the_gpu_and_not_of_the_host) {
+  const std::string train = "train --config small.textproto --max-steps 2 --device=cuda --run run ";
+  const std::string told = on_gpu(1, train + "--dry-run");
+  EXPECT_THAT(told, HasSubstr("memory a rank on its GPU, about "));
+  EXPECT_THAT(told, HasSubstr(", beside 32.0 MiB that are in use there already"));  // workspace
+  EXPECT_THAT(told, HasSubstr("  scratch "));
+  EXPECT_THAT(told, HasSubstr("memory a rank on its host"));
+  on_gpu(1, train);
+  const std::vector<double> memory = metric(folder_ / "run", "memory_bytes");
+  ASSERT_THAT(memory, SizeIs(2));
+  EXPECT_GT(memory.back(), 32 << 20);
+  EXPECT_LT(memory.back(), 40 << 20);
+}
+
 TEST_F(CudaTest, checkpoints_go_from_gpu_to_cpu_and_back) {
   const std::string common = "train --config small.textproto --set data.batch=2 --run ";
   const std::string train = common + "run --max-steps ";

@@ -1,13 +1,16 @@
-// What `train --dry-run` says that ranks hand over, against what they do hand over.
+// What `train --dry-run` says that ranks hand over and what their GPUs have to hold, against what
+// they do hand over and what is taken of a GPU.
 #include "launch/estimate.h"
 
 #include <gtest/gtest.h>
 
 #include <algorithm>
 #include <mutex>
+#include <vector>
 
+#include "dist/mesh.h"
 #include "dist/thread_communicator.h"
-#include "model/transformer.h"
+#include "model/trainer.h"
 #include "tests/support/attention_forms.h"
 #include "tests/support/device_numbers.h"
 #include "tests/support/lines.h"
@@ -63,6 +66,67 @@ TEST(Estimate, OfKeysAndValuesIsWhatTheBusiestRankSends) {
         }
       }
     }
+  }
+}
+
+// Bytes that a GPU has given away for a trainer, once it has taken steps.
+std::int64_t bytes_of_training(Device& device, const ModelOptions& options, const Line& line,
+                               int segments) {
+  std::int64_t used = 0;
+  run_ranks(1, [&](Communicator& world) {
+    const std::int64_t before = device.memory_used();
+    Mesh mesh(world, 0);
+    Trainer trainer(options, {.total_steps = 2}, 1, device, mesh);
+    const RankLine mine = shards_of(line, segments, 1, 0);
+    for (int step = 0; step < 2; ++step) trainer.step(mine.shards);
+    used = device.memory_used() - before;
+  });
+  return used;
+}
+
+ModelOptions model_for_gpu(AttentionKind kind) {
+  return {.vocabulary = kVocabulary,
+          .width = 64,
+          .layers = 3,
+          .heads = 2,
+          .hidden = 256,
+          .longest_document = 640,
+          .causal = kind != AttentionKind::linformer,
+          .attention = {.kind = kind, .features = 64, .projected_length = 32}};
+}
+
+TEST(Estimate, OfMemoryIsWhatTrainingTakesOfAGpu) {
+  if (find_cuda_devices().count == 0) GTEST_SKIP() << "there is no GPU";
+  constexpr std::int64_t kTokens = 640;
+  struct Case {
+    const char* name;
+    ModelOptions options;
+    int segments = 1;
+  };
+  std::vector<Case> cases = {{"elu1", model_for_gpu(AttentionKind::elu1)},
+                             {"favor_softmax", model_for_gpu(AttentionKind::favor_softmax)},
+                             {"linformer", model_for_gpu(AttentionKind::linformer)},
+                             {"softmax", model_for_gpu(AttentionKind::softmax)},
+                             {"bf16", model_for_gpu(AttentionKind::elu1)},
+                             {"reversible", model_for_gpu(AttentionKind::elu1)},
+                             {"segments", model_for_gpu(AttentionKind::elu1), 2},
+                             {"large vocabulary", model_for_gpu(AttentionKind::elu1)},
+                             {"bidirectional", model_for_gpu(AttentionKind::favor_softmax)}};
+  cases[4].options.dtype = DType::bf16;
+  cases[5].options.reversible = true;
+  cases[7].options.vocabulary = 5000;
+  cases[8].options.causal = false;
+  for (const auto& [name, options, segments] : cases) {
+    Device device = Device::cuda(0);
+    const Line line = random_line(kTokens, kVocabulary, {0});
+    const Layout layout{.line_tokens = kTokens,
+                        .window = kTokens,
+                        .segments = segments,
+                        .tokens_at_once = kTokens / segments};
+    const auto taken = static_cast<double>(bytes_of_training(device, options, line, segments));
+    const MemoryEstimate estimate = memory_of(options, layout, device);
+    EXPECT_NEAR(static_cast<double>(estimate.on_device()) / taken, 1, 0.02)
+        << name << ": " << taken << " bytes";
   }
 }
 

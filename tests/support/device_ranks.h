@@ -46,8 +46,11 @@ inline void run_device_ranks(int ranks, Carrier carrier,
 /// again.
 class ThroughDevice final : public Communicator {
  public:
-  ThroughDevice(Communicator& group, Device& device)
-      : group_(group), device_(device), before_(group.traffic()) {}
+  /// Collective: what ranks say to each other until they have come together does not count.
+  ThroughDevice(Communicator& group, Device& device) : group_(group), device_(device) {
+    group.for_device();
+    before_ = group.traffic();
+  }
 
   int rank() const override { return group_.rank(); }
   int size() const override { return group_.size(); }
