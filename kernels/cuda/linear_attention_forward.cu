@@ -61,8 +61,7 @@ __device__ void look_at_keys(const Block<T, kDim>& block, const Run& run,
                              const mma::Fragment<T> (&query)[Sizes<T, kDim>::kFeatureTiles],
                              Outputs<T, kDim>& outputs) {
   using S = Sizes<T, kDim>;
-  const int begins[2] = {document_begin(run.starts, block.row(0)),
-                         document_begin(run.starts, block.row(2))};
+  const LookBack look(block, run);
 #pragma unroll 1
   for (int j = 0; j <= block.warp; ++j) {
     mma::Accumulator scores;
@@ -76,9 +75,7 @@ __device__ void look_at_keys(const Block<T, kDim>& block, const Run& run,
     }
 #pragma unroll
     for (int i = 0; i < mma::kLane; ++i) {
-      const int column = j * mma::kTile + mma::column_of(block.lane, i);
-      const bool seen = column <= block.row(i) && column >= begins[i / 2 % 2];
-      scores[i] = seen ? scores[i] : 0.0f;
+      scores[i] = look.sees(j, i) ? scores[i] : 0.0f;
     }
     const mma::Fragment<T> weights = mma::rounded<T>(scores);
     const mma::Fragment<float> numbers = widened(weights);

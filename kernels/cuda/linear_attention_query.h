@@ -67,16 +67,12 @@ __device__ void differentiate_normalizer(const Block<T, kDim>& block, int tile, 
 #pragma unroll
   for (auto& part : d_phi) part.clear();
   if constexpr (kCausal) {
-    const int begins[2] = {document_begin(run.starts, block.row(0)),
-                           document_begin(run.starts, block.row(2))};
+    const LookBack look(block, run);
 #pragma unroll 1
     for (int j = 0; j <= block.warp; ++j) {
       mma::Accumulator ones;
 #pragma unroll
-      for (int i = 0; i < mma::kLane; ++i) {
-        const int column = j * mma::kTile + mma::column_of(block.lane, i);
-        ones[i] = column <= block.row(i) && column >= begins[i / 2 % 2] ? 1.0f : 0.0f;
-      }
+      for (int i = 0; i < mma::kLane; ++i) ones[i] = look.sees(j, i) ? 1.0f : 0.0f;
       const mma::Fragment<T> seen = mma::rounded<T>(ones);
 #pragma unroll
       for (int n = 0; n < S::kFeatureTiles; ++n) {
@@ -100,8 +96,7 @@ __device__ void differentiate_with_keys(const Block<T, kDim>& block, const Run& 
                                         const RowPair& inverse,
                                         mma::Accumulator (&d_phi)[Sizes<T, kDim>::kFeatureTiles]) {
   using S = Sizes<T, kDim>;
-  const int begins[2] = {document_begin(run.starts, block.row(0)),
-                         document_begin(run.starts, block.row(2))};
+  const LookBack look(block, run);
 #pragma unroll 1
   for (int j = 0; j <= block.warp; ++j) {
     mma::Accumulator scores;
@@ -116,9 +111,8 @@ __device__ void differentiate_with_keys(const Block<T, kDim>& block, const Run& 
     }
 #pragma unroll
     for (int i = 0; i < mma::kLane; ++i) {
-      const int column = j * mma::kTile + mma::column_of(block.lane, i);
-      const bool seen = column <= block.row(i) && column >= begins[i / 2 % 2];
-      scores[i] = seen ? (scores[i] + block.weights[block.row(i)]) * inverse.of(i) : 0.0f;
+      const float score = (scores[i] + block.weights[block.row(i)]) * inverse.of(i);
+      scores[i] = look.sees(j, i) ? score : 0.0f;
     }
     const mma::Fragment<T> gradients = mma::rounded<T>(scores);
 #pragma unroll

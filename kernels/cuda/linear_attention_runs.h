@@ -19,6 +19,27 @@ struct Run {
   __device__ int size() const { return last - first; }
 };
 
+/// Which keys of a run the lane's queries see, where attention is causal.
+class LookBack {
+ public:
+  template <class T, int kDim>
+  __device__ LookBack(const Block<T, kDim>& block, const Run& run)
+      : rows_{block.row(0), block.row(2)}, lane_(block.lane) {
+#pragma unroll
+    for (int half = 0; half < 2; ++half) begins_[half] = document_begin(run.starts, rows_[half]);
+  }
+  /// Number `index` of a tile of scores, whose keys are the tile `keys` of the chunk's rows.
+  __device__ bool sees(int keys, int index) const {
+    const int column = keys * mma::kTile + mma::column_of(lane_, index);
+    return column <= rows_[index / 2 % 2] && column >= begins_[index / 2 % 2];
+  }
+
+ private:
+  int rows_[2];
+  int begins_[2];
+  int lane_;
+};
+
 /// The state of a document that a part of the piece belongs to, its own tokens included.
 template <class T, int kDim, bool kGradients>
 __device__ void load_document(const Block<T, kDim>& block, const Call<T>& call,

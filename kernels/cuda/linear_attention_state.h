@@ -181,11 +181,6 @@ __device__ void multiply_by_state(mma::Accumulator& sum, const mma::Fragment<T>&
     mma::multiply_cut(sum, widened(left), state);
   }
 }
-template <class T>
-__device__ void multiply_by_exact_state(mma::Accumulator& sum, const mma::Fragment<T>& left,
-                                        const mma::Fragment<float>& state) {
-  mma::multiply(sum, left, mma::Precise<T>(state));
-}
 template <class T, int kDim>
 __device__ float normalizer_of(const Block<T, kDim>& block, int feature) {
   const float number = block.normalizer[feature];
@@ -211,8 +206,8 @@ __device__ void add_values_of_state(const Block<T, kDim>& block, int tile,
   }
 }
 
-/// features += c S^T of a tile, c the warp's rows of an input. Where `kExact`, no digit of the
-/// state is cut off beside bf16.
+/// features += c S^T of a tile, c the warp's rows of an input. Where `kExact`, 16
+/// bits of the state are kept beside bf16: for differences of large sums.
 template <class T, int kDim, bool kExact>
 __device__ void add_features_of_state(const Block<T, kDim>& block, int tile, int input,
                                       mma::Accumulator (&features)[Sizes<T, kDim>::kFeatureTiles]) {
@@ -228,7 +223,7 @@ __device__ void add_features_of_state(const Block<T, kDim>& block, int tile, int
       mma::load(state, home + n * mma::kTile * S::kStateStride + k * mma::kTile, S::kStateStride,
                 block.lane);
       if constexpr (kExact) {
-        multiply_by_exact_state(features[n], left, state);
+        mma::multiply(features[n], left, mma::Precise<T>(state));
       } else {
         multiply_by_state(features[n], left, state);
       }
